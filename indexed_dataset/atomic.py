@@ -1,0 +1,89 @@
+"""Files that appear whole or not at all: bytes in, one renamed and synced file out.
+
+A reader never sees half a file: the writer fills `NAME.tmp-PID`, syncs it, renames it over NAME
+and syncs the folder. A kill leaves at most a temporary file, which the next writer of the same
+name removes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import glob
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+TEMPORARY_MARK = ".tmp-"
+"""Stands in the name of every unfinished file, between the final name and the process id."""
+
+
+class DiskFullError(OSError):
+    """The file system has no room left for a file that was being written."""
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` when the block ends well.
+
+    On an error the temporary file is removed and `path` is as it was before.
+
+    Raises:
+        DiskFullError: no space left; names the file and says how to go on.
+    """
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(final)
+    temporary = final.with_name(f"{final.name}{TEMPORARY_MARK}{os.getpid()}")
+    try:
+        yield temporary
+        sync_file(temporary)
+        os.replace(temporary, final)
+        sync_folder(final.parent)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise disk_full(final, error) from error
+        raise
+
+
+def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write `content` to `path` so that it appears whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def disk_full(path: Path, error: OSError) -> DiskFullError:
+    """Return the error that says what to do when `path` does not fit on its file system."""
+    return DiskFullError(
+        error.errno,
+        f"no space left while writing {path}: the unfinished file was removed and every finished "
+        "file is kept. Free space (or choose another output folder) and run the same command "
+        "again: it goes on where it stopped",
+    )
+
+
+def remove_leftovers(final: Path) -> None:
+    """Remove temporary files that a killed writer of `final` left behind."""
+    pattern = glob.escape(str(final)) + TEMPORARY_MARK + "*"
+    for name in glob.glob(pattern):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+
+
+def sync_file(path: Path) -> None:
+    """Force the file's bytes to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Force the folder's entries (a rename) to the disk."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,62 @@
+"""What a document is on its way: the Arrow schemas and the words for why one was dropped.
+
+Flows through here: nothing; every stage imports its column names and reasons from this page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+UNKNOWN_LANGUAGE = "und_Zyyy"
+"""Language of a document whose input says none (ISO 639-3 undetermined, script undetermined)."""
+
+REASONS: dict[str, str] = {
+    "rejected_json": "the line is not a JSON object",
+    "rejected_utf8": "the line is not valid UTF-8, or its text holds lone surrogates",
+    "rejected_truncated": "the compressed file ends in the middle of this document, or is damaged",
+    "missing_text": "the text key or column is missing, null or not a string",
+    "empty": "no text is left after cleaning",
+    "too_short": "shorter than clean.min_characters",
+    "too_long": "longer than clean.max_bytes, or too long for this tokenizer",
+    "exact_duplicate": "the clean text is equal to that of a kept document",
+    "near_duplicate": "the verified similarity to a kept document reaches dedup.threshold",
+}
+"""Every reason that a document can be dropped for, with what it means."""
+
+DOCUMENT_FIELDS: list[pa.Field] = [
+    pa.field("id", pa.binary(16), nullable=False),  # 128-bit hash of the text as read
+    pa.field("input_id", pa.string()),  # the input's own, or null
+    pa.field("text", pa.large_string(), nullable=False),  # clean text
+    pa.field("language", pa.string(), nullable=False),  # eng_Latn
+    pa.field("source", pa.string(), nullable=False),
+    pa.field("origin_file", pa.string(), nullable=False),  # relative to the source's root
+    pa.field("origin_offset", pa.int64(), nullable=False),  # row, or byte offset of the line
+]
+
+VERDICT_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.binary(16)),  # null where no text could be read
+        pa.field("input_id", pa.string()),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("origin_file", pa.string(), nullable=False),
+        pa.field("origin_offset", pa.int64(), nullable=False),
+        pa.field("language", pa.string(), nullable=False),
+        pa.field("kept", pa.bool_(), nullable=False),
+        pa.field("reason", pa.string()),  # a key of REASONS; null when kept
+        pa.field("cluster_id", pa.binary(16)),  # id of the cluster's representative
+        pa.field("cluster_size", pa.int64(), nullable=False),  # 1 for a document of its own
+        pa.field("duplicate_of", pa.binary(16)),  # id of the kept document
+        pa.field("jaccard", pa.float64()),  # exact similarity to it
+        pa.field("text_bytes", pa.int64(), nullable=False),  # of the clean text
+    ]
+)
+
+ROW_GROUP_TEXT_BYTES = 16_000_000
+"""Text bytes in one batch and one Parquet row group: what bounds a worker's memory."""
+
+
+def document_schema(columns: Sequence[str] = ()) -> pa.Schema:
+    """Return the schema of clean documents; carried columns are strings (JSON unless a string)."""
+    return pa.schema([*DOCUMENT_FIELDS, *(pa.field(name, pa.string()) for name in columns)])
