@@ -1,0 +1,199 @@
+"""One stage of the pipeline: units of work in, finished files and their markers out.
+
+A unit is a pure function of its input files and its stage's settings. When it has written its
+files (each atomically), a small marker with the fingerprint of what went in, the counts and the
+names of what came out is written last: the marker is the commit. Running again skips units whose
+marker has the same fingerprint and whose files are there; so a run can be killed anywhere, and
+the finished files are the same bytes as those of a run that was not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from ..indexed_dataset.atomic import DiskFullError, write_atomically
+from .executors import Executor, UnitError, advance
+from .progress import Progress
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unit:
+    """A piece of a stage that can be done, and redone, alone."""
+
+    name: str
+    """Unique in the stage; a file name, so no slashes."""
+    arguments: Any
+    """What the stage's function gets: picklable, a dataclass as a rule."""
+    inputs: tuple[str, ...]
+    """Fingerprints of everything that is read: see `file_fingerprint`, `Marker.fingerprint`."""
+    size_bytes: int = 0
+    """Bytes of input, for the progress bar."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnitResult:
+    """What a unit's function returns."""
+
+    counts: dict[str, Any] = field(default_factory=dict)
+    """JSON values that later stages and the report need."""
+    outputs: tuple[Path, ...] = ()
+    """Files written, all below the output folder."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Marker:
+    """A finished unit, as it stands on disk."""
+
+    unit: str
+    fingerprint: str
+    counts: dict[str, Any]
+    outputs: tuple[tuple[str, int], ...]  # path relative to the output folder, bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """A named step with its settings; `version` is raised by hand when its output changes."""
+
+    name: str
+    version: int
+    settings: Any
+    """The stage's config section (a dataclass) or any JSON value: part of the fingerprint."""
+    function: Callable[[Any], UnitResult]
+    """Module-level function of a unit's arguments."""
+
+
+def fingerprint(*parts: Any) -> str:
+    """Return 32 hex digits that name the given JSON values and dataclasses."""
+    plain = [
+        asdict(part) if is_dataclass(part) and not isinstance(part, type) else part
+        for part in parts
+    ]
+    text = json.dumps(plain, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def file_fingerprint(path: Path, name: str) -> str:
+    """Return the fingerprint of an input file: its relative name, size and modification time."""
+    status = path.stat()
+    return fingerprint(name, status.st_size, status.st_mtime_ns)
+
+
+def run_stage(
+    stage: Stage, units: Sequence[Unit], output: Path, executor: Executor, progress: Progress
+) -> dict[str, Marker]:
+    """Run the units of `stage` that are not done, and return the markers of all, by unit name.
+
+    Files of units that are no longer part of the stage are removed.
+
+    Raises:
+        UnitError: a unit failed; its name and the reason. Other finished units are kept.
+        DiskFullError: no space left.
+    """
+    folder = output / "work" / stage.name
+    wanted = {
+        unit.name: fingerprint(stage.name, stage.version, stage.settings, unit.name, unit.inputs)
+        for unit in units
+    }
+    assert len(wanted) == len(units), f"stage {stage.name}: unit names are not unique"
+    markers = _read_markers(folder)
+    for name in sorted(markers.keys() - wanted.keys()):
+        _remove(markers.pop(name), folder, output)
+    done = {
+        name: marker for name, marker in markers.items() if _is_done(marker, wanted[name], output)
+    }
+    todo = [unit for unit in units if unit.name not in done]
+
+    total = sum(unit.size_bytes for unit in todo)
+    with progress.stage(stage.name, total, num_units=len(todo), num_skipped=len(done)) as bar:
+        work = [_Work(stage=stage.name, function=stage.function, unit=unit) for unit in todo]
+        for index, result in executor.map(_run_unit, work, bar.update):
+            unit = todo[index]
+            marker = Marker(
+                unit=unit.name,
+                fingerprint=wanted[unit.name],
+                counts=result.counts,
+                outputs=tuple(
+                    (str(path.relative_to(output)), path.stat().st_size) for path in result.outputs
+                ),
+            )
+            if unit.name in markers:  # an older version of this unit: what it no longer writes goes
+                kept = {path for path, _ in marker.outputs}
+                for path, _ in markers[unit.name].outputs:
+                    if path not in kept:
+                        (output / path).unlink(missing_ok=True)
+            content = json.dumps(asdict(marker), sort_keys=True, ensure_ascii=False).encode()
+            write_atomically(folder / f"{unit.name}.json", content)
+            done[unit.name] = marker
+            bar.unit_done()
+    return {unit.name: done[unit.name] for unit in units}
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    stage: str
+    function: Callable[[Any], UnitResult]
+    unit: Unit
+
+
+def _run_unit(work: _Work) -> UnitResult:
+    try:
+        return work.function(work.unit.arguments)
+    except (DiskFullError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        raise UnitError(
+            f"stage {work.stage}, unit {work.unit.name}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _read_markers(folder: Path) -> dict[str, Marker]:
+    markers = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            value = json.loads(path.read_bytes())
+            markers[path.stem] = Marker(
+                unit=value["unit"],
+                fingerprint=value["fingerprint"],
+                counts=value["counts"],
+                outputs=tuple((name, size) for name, size in value["outputs"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            logger.warning("%s is not a marker (%s): its unit is done again", path, error)
+    return markers
+
+
+def _is_done(marker: Marker, wanted: str, output: Path) -> bool:
+    if marker.fingerprint != wanted:
+        return False
+    for name, size in marker.outputs:
+        path = output / name
+        if not path.is_file() or path.stat().st_size != size:
+            logger.warning("%s is missing or has another size: its unit is done again", path)
+            return False
+    return True
+
+
+def _remove(marker: Marker, folder: Path, output: Path) -> None:
+    (folder / f"{marker.unit}.json").unlink(missing_ok=True)
+    for name, _ in marker.outputs:
+        (output / name).unlink(missing_ok=True)
+
+
+__all__ = [
+    "Marker",
+    "Stage",
+    "Unit",
+    "UnitResult",
+    "advance",
+    "file_fingerprint",
+    "fingerprint",
+    "run_stage",
+]
