@@ -1,1 +1,46 @@
-"""(placeholder)"""
+"""Arrays flow in, arrays flow out: the loops that everything above stands on, compiled by numba.
+
+`PUBLIC_KERNELS` lists them all with the module that holds each. Every one has a slow, readable twin
+of the same name in `kernels.reference` and a property test that compares the two. Documents come
+in as `(data: uint8[num_bytes], offsets: int64[num_documents + 1])`.
+
+Importing this package imports neither numba nor numpy; a kernel's module is loaded when first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+PUBLIC_KERNELS = {
+    "hash_documents": "hashing",
+    "band_keys": "minhash",
+    "shingle_sets": "shingle_sets",
+    "jaccard": "similarity",
+    "verify_group": "verification",
+    "unite_edges": "components",
+    "resolve_components": "components",
+}
+"""Name of each public kernel -> the module of this package, and of `reference`, that holds it."""
+
+__all__ = ["PUBLIC_KERNELS", "warm_kernels", *PUBLIC_KERNELS]
+
+
+def __getattr__(name: str) -> Any:
+    module = PUBLIC_KERNELS.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{module}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def warm_kernels() -> None:
+    """Compile, or load from the cache, every kernel once.
+
+    Call it before worker processes start: they then load what the parent compiled, and do not all
+    compile the same code at the same time.
+    """
+    import_module(".warm", __name__).compile_all()

@@ -1,0 +1,130 @@
+"""Compile kernels: a Python loop over arrays flows in, machine code that releases the GIL flows out.
+
+All kernels of this folder are decorated with `kernel`, so that the rules stand in one place:
+
+- `nogil=True`: threads may run kernels side by side. Never `parallel=True`: a forked child that
+  starts a parallel kernel is killed by the OpenMP runtime.
+- No fastmath: results are the same to the bit on every machine.
+- Compiled code is cached in a folder named by a hash of *all* kernel sources. Numba's own cache
+  looks at the decorated function's file only and misses an edited callee in another file.
+- Where no cache can be written, kernels work uncached, with one notice in the log.
+
+`NUMBA_DISABLE_JIT=1` leaves every kernel a plain Python function.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+import numba
+import numpy as np
+
+logger = logging.getLogger(__name__)
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def source_hash(folder: Path) -> str:
+    """Hash names and bytes of all Python files directly in `folder`, as 16 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=8)
+    for path in sorted(folder.glob("*.py")):
+        source = path.read_bytes()
+        digest.update(f"{path.name}\0{len(source)}\0".encode())
+        digest.update(source)
+    return digest.hexdigest()
+
+
+def cache_root() -> Path:
+    """Say where compiled code is kept: `GRISTMILL_CACHE_DIR`, else the user's cache folder."""
+    chosen = os.environ.get("GRISTMILL_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    user_cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(user_cache) if user_cache else Path.home() / ".cache") / "gristmill"
+
+
+@cache
+def cache_folder() -> str | None:
+    """Make the cache folder for these kernel sources, or return None where none can be written."""
+    try:
+        folder = cache_root() / f"numba-{source_hash(Path(__file__).parent)}"
+        folder.mkdir(parents=True, exist_ok=True)
+        # os.access is no proof on network and overlay file systems; a file is.
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe-"):
+            pass
+    except (OSError, RuntimeError) as error:  # RuntimeError: no home folder is known
+        logger.warning(
+            "compiled kernels are not cached, so each process compiles them anew: %s. "
+            "Set GRISTMILL_CACHE_DIR to a folder that can be written.",
+            error,
+        )
+        return None
+    return str(folder)
+
+
+@contextmanager
+def _numba_cache_in(folder: str) -> Iterator[None]:
+    """Point numba's cache at `folder` while a function is decorated, and restore what was there.
+
+    Numba reads the setting when a dispatcher is made; other packages keep their own.
+    """
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = folder
+    try:
+        yield
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+@overload
+def kernel(function: Function) -> Function: ...
+
+
+@overload
+def kernel(*, inline: str = "never") -> Callable[[Function], Function]: ...
+
+
+def kernel(function: Function | None = None, *, inline: str = "never") -> Any:
+    """Compile a function with numba when it is first called, as the module's docstring says.
+
+    Use it bare (`@kernel`) or with `@kernel(inline="always")`, which copies the body into callers
+    before types are inferred; LLVM inlines small kernels without being asked.
+    """
+
+    def decorate(function: Function) -> Function:
+        folder = None if numba.config.DISABLE_JIT else cache_folder()
+        if folder is None:
+            compiled: Function = numba.njit(nogil=True, inline=inline)(function)
+            return compiled
+        with _numba_cache_in(folder):
+            cached: Function = numba.njit(nogil=True, inline=inline, cache=True)(function)
+        return cached
+
+    return decorate if function is None else decorate(function)
+
+
+def as_readonly(array: Any, dtype: Any) -> Any:
+    """View `array` as C-contiguous, read-only and of `dtype` (copied only where it is not).
+
+    Numba compiles one version per argument type, and a read-only array is another type than a
+    writable one. Inputs that all look alike keep it at one version.
+
+    Raises TypeError where values would change (int64 to uint8, say).
+    """
+    given = np.asarray(array)
+    if given.dtype != dtype and not np.can_cast(given.dtype, dtype, casting="safe"):
+        raise TypeError(
+            f"a kernel takes {np.dtype(dtype).name} here, but was given {given.dtype.name}; "
+            f"convert with .astype(numpy.{np.dtype(dtype).name}) after checking the range"
+        )
+    view = np.ascontiguousarray(given, dtype=dtype).view()
+    view.flags.writeable = False
+    return view
