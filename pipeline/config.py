@@ -14,9 +14,9 @@ from typing import Literal
 class SourceConfig:
     """One collection of documents: where it lies and what its fields mean."""
 
-    path: str
-    """File, folder, glob, or (format = "huggingface") a hub id or a local data set folder.
-    A `{language}` in the path matches one path component and gives the language."""
+    path: str | tuple[str, ...]
+    """File, folder, glob, or a list of them; with format = "huggingface" a hub id or a local data
+    set folder. A `{language}` in the path matches one path component and gives the language."""
     name: str = ""
     """Name of the source in reports and manifests; empty: derived from the path."""
     format: Literal["auto", "jsonl", "parquet", "arrow", "text", "huggingface"] = "auto"

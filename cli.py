@@ -1,0 +1,354 @@
+"""The `gristmill` command: arguments in, one call of a room's door out.
+
+Each command is a dataclass of its arguments, turned into options by tyro, and a function that
+imports its room only when it runs; so `--help` is fast and loads no torch. Settings come from the
+defaults of the config classes, then the TOML file, then dotted options (`--model.num-layers 4`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from .config import ConfigError, RunConfig, build, read_config, to_toml
+from .pipeline.config import PreprocessConfig, SourceConfig
+from .trainer.config import PretrainConfig
+
+if TYPE_CHECKING:
+    from tyro.conf import Positional, arg
+else:
+    try:
+        from tyro.conf import Positional, arg
+    except ImportError:
+        sys.exit(
+            "gristmill: the command line needs more than the base install, which only reads "
+            "datasets: pip install 'gristmill[pipeline]', 'gristmill[trainer]' or 'gristmill[all]'"
+        )
+
+Arguments = TypeVar("Arguments")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreprocessArguments:
+    """Text in, memory-mapped token files out: read, clean, dedup, tokenize, pack.
+
+    INPUTS are files, folders or globs (.jsonl, .parquet, .arrow, .txt, also .gz and .zst), or one
+    config file (.toml). Run the same command again after an interruption: it goes on.
+    """
+
+    inputs: Positional[tuple[str, ...]] = ()
+    """Files, folders, globs; or one config file."""
+    run: Annotated[RunConfig, arg(name="")] = field(default_factory=RunConfig)
+    plan: bool = False
+    """Say what would be done, with sizes, memory and time, and do nothing."""
+    until: Literal["clean", "dedup", "tokenizer", "tokenize", "pack"] = "pack"
+    """Stop after this stage."""
+    config: Annotated[PreprocessConfig, arg(name="")] = field(default_factory=PreprocessConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainArguments:
+    """Token files in, a trained model out. Starts its own processes, one a rank.
+
+    Run the same command again after an interruption: it goes on from the last checkpoint.
+    """
+
+    inputs: Positional[tuple[str, ...]] = ()
+    """One config file."""
+    run: Annotated[RunConfig, arg(name="")] = field(default_factory=RunConfig)
+    plan: bool = False
+    """Say what would be done, with sizes, memory and time, and do nothing."""
+    config: Annotated[PretrainConfig, arg(name="")] = field(default_factory=PretrainConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizeArguments:
+    """Text straight to PREFIX.bin and PREFIX.idx, in input order, nothing cleaned or dropped.
+
+    The counterpart of Megatron's preprocess_data.py.
+    """
+
+    inputs: Positional[tuple[str, ...]]
+    """Files, folders, globs (.jsonl, .parquet, .txt, also .gz and .zst)."""
+    tokenizer: str
+    """A tokenizer.json, a folder that holds one, or a hub id."""
+    output: str
+    """Prefix of the files to write: PREFIX.bin, PREFIX.idx, PREFIX.json."""
+    json_keys: tuple[str, ...] = ("text",)
+    """Fields to tokenize; several write PREFIX_KEY each."""
+    append_eod: bool = False
+    """End each document with the tokenizer's end-of-document token."""
+    workers: int = 0
+    """Worker processes; 0: one for each usable CPU."""
+    overwrite: bool = False
+    """Replace a prefix that exists already."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateArguments:
+    """Continue a prompt with a trained model."""
+
+    checkpoint: Positional[str]
+    """A checkpoint folder, or the output folder of a run (its newest checkpoint is taken)."""
+    prompt: tuple[str, ...] = ("",)
+    """Text to continue; several prompts are continued one by one; "" starts a new document."""
+    max_tokens: int = 100
+    """Tokens to generate at most; generation ends earlier at the end of a document."""
+    temperature: float = 0.8
+    """0: always the most likely token."""
+    top_k: int = 50
+    """Choose among the k most likely tokens; 0: all."""
+    top_p: float = 1.0
+    """Choose among the most likely tokens that hold this share of probability."""
+    seed: int = 0
+    """Seed of the choice: the same seed gives the same text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectArguments:
+    """Say what lies at PATH.
+
+    A prefix, a data or output folder, documents, a tokenizer, a checkpoint, a config file.
+    """
+
+    path: Positional[str]
+    """What to look at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InitArguments:
+    """Print a config file with every setting, its default and what it means."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoArguments:
+    """Fetch the demo corpus: real text in many scripts, for a first run."""
+
+    output: str
+    """Folder to write it to."""
+    offline: bool = False
+    """Fetch nothing: only the sample that comes with gristmill."""
+
+
+def preprocess(arguments: PreprocessArguments) -> None:
+    """Run `gristmill preprocess`."""
+    from .pipeline import plan_preprocess
+    from .pipeline import preprocess as run
+
+    if not arguments.config.sources:
+        raise ConfigError(
+            "nothing to preprocess: name files (gristmill preprocess texts/*.jsonl --output DIR), "
+            "or a config file with [[preprocess.sources]] (gristmill init prints one)"
+        )
+    if arguments.plan:
+        plan_preprocess(arguments.config, output=Path(arguments.run.output), workers=arguments.run.workers)
+        return
+    save_config(Path(arguments.run.output) / "config.toml", arguments.run, preprocess=arguments.config)
+    run(
+        arguments.config,
+        output=Path(arguments.run.output),
+        workers=arguments.run.workers,
+        until=arguments.until,
+    )
+
+
+def pretrain(arguments: PretrainArguments) -> None:
+    """Run `gristmill pretrain`."""
+    from .trainer import plan_pretrain
+    from .trainer import pretrain as run
+
+    output = Path(arguments.run.output)
+    if arguments.plan:
+        sys.stdout.write(plan_pretrain(arguments.config, output=output) + "\n")
+        return
+    if os.environ.get("RANK", "0") == "0":
+        save_config(output / "pretrain.toml", arguments.run, pretrain=arguments.config)
+    run(arguments.config, output=output)
+
+
+def tokenize(arguments: TokenizeArguments) -> None:
+    """Run `gristmill tokenize`."""
+    from .pipeline import tokenize_files
+
+    tokenize_files(
+        arguments.inputs,
+        arguments.output,
+        arguments.tokenizer,
+        json_keys=arguments.json_keys,
+        append_eod=arguments.append_eod,
+        workers=arguments.workers,
+        overwrite=arguments.overwrite,
+    )
+
+
+def generate(arguments: GenerateArguments) -> None:
+    """Run `gristmill generate`."""
+    from .trainer import generate as run
+
+    texts = run(
+        Path(arguments.checkpoint),
+        list(arguments.prompt),
+        max_tokens=arguments.max_tokens,
+        temperature=arguments.temperature,
+        top_k=arguments.top_k,
+        top_p=arguments.top_p,
+        seed=arguments.seed,
+    )
+    for prompt, text in zip(arguments.prompt, texts, strict=True):
+        sys.stdout.write(f"{prompt}{text}\n")
+
+
+def inspect(arguments: InspectArguments) -> None:
+    """Run `gristmill inspect`."""
+    from .inspection import describe
+
+    sys.stdout.write(describe(Path(arguments.path)).rstrip() + "\n")
+
+
+def init(arguments: InitArguments) -> None:
+    """Run `gristmill init`."""
+    sources = (SourceConfig(path="texts/{language}/*.jsonl.zst"),)
+    sys.stdout.write(
+        "# gristmill preprocess THIS.toml, then gristmill pretrain THIS.toml\n"
+        "# Every setting with its default; delete what you do not change.\n\n"
+        + to_toml(
+            {
+                "run": RunConfig(),
+                "preprocess": PreprocessConfig(sources=sources),
+                "pretrain": PretrainConfig(),
+            }
+        )
+    )
+
+
+def demo(arguments: DemoArguments) -> None:
+    """Run `gristmill demo`."""
+    from .pipeline.demo import fetch_demo_corpus
+
+    report = fetch_demo_corpus(Path(arguments.output), offline=arguments.offline)
+    sys.stdout.write(report.summary() + "\n")
+
+
+COMMANDS: dict[str, tuple[type[Any], Any]] = {
+    "preprocess": (PreprocessArguments, preprocess),
+    "pretrain": (PretrainArguments, pretrain),
+    "generate": (GenerateArguments, generate),
+    "inspect": (InspectArguments, inspect),
+    "tokenize": (TokenizeArguments, tokenize),
+    "init": (InitArguments, init),
+    "demo": (DemoArguments, demo),
+}
+"""Command name -> its arguments and its function, in the order of `gristmill --help`."""
+
+
+def parse(command: str, words: Sequence[str]) -> Any:
+    """Return the arguments object of `command` for the words after it (config file included)."""
+    import tyro
+
+    kind, _ = COMMANDS[command]
+    default = kind() if command in ("preprocess", "pretrain") else None
+    if default is not None:
+        files = [word for word in words if word.endswith(".toml") and not word.startswith("-")]
+        if files:
+            default = _from_file(kind, command, files[0])
+        elif command == "preprocess":
+            default = _from_inputs(words, default)
+    arguments = tyro.cli(kind, prog=f"gristmill {command}", args=list(words), default=default)
+    if command == "pretrain":
+        others = [word for word in arguments.inputs if not word.endswith(".toml")]
+        if others:
+            raise ConfigError(f"{others[0]} is not a config file: its name must end in .toml")
+    if default is not None and len([w for w in arguments.inputs if w.endswith(".toml")]) > 1:
+        raise ConfigError(f"one config file at a time; given: {', '.join(arguments.inputs)}")
+    return arguments
+
+
+def _from_file(kind: type[Arguments], command: str, path: str) -> Arguments:
+    tables = read_config(path)
+    classes = {"preprocess": PreprocessConfig, "pretrain": PretrainConfig}
+    return kind(
+        inputs=(path,),
+        run=build(RunConfig, tables.get("run", {}), f"{path} [run]"),
+        config=build(classes[command], tables.get(command, {}), f"{path} [{command}]"),
+    )
+
+
+def _from_inputs(words: Sequence[str], default: PreprocessArguments) -> PreprocessArguments:
+    """Turn the leading words that are no options into one source."""
+    paths = tuple(_leading(words))
+    if not paths:
+        return default
+    config = dataclasses.replace(default.config, sources=(SourceConfig(path=paths),))
+    return dataclasses.replace(default, config=config)
+
+
+def _leading(words: Sequence[str]) -> list[str]:
+    count = next((n for n, word in enumerate(words) if word.startswith("-")), len(words))
+    return list(words[:count])
+
+
+def save_config(path: Path, run: RunConfig, **sections: Any) -> None:
+    """Write the resolved config beside what it produced."""
+    from .indexed_dataset.atomic import write_atomically
+
+    write_atomically(path, to_toml({"run": run, **sections}).encode())
+
+
+def overview() -> str:
+    """Return the text of `gristmill --help`: each command with the first line of its class."""
+    lines = ["usage: gristmill COMMAND ...", "", "Multilingual text in, token files and trained models out.", ""]
+    for name, (kind, _) in COMMANDS.items():
+        lines.append(f"  {name:<11} {(kind.__doc__ or '').splitlines()[0]}")
+    lines += ["", "gristmill COMMAND --help lists the options of one command."]
+    return "\n".join(lines) + "\n"
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the command line; exits with 0, 1 (an error the user can mend), 2 (usage) or 130."""
+    words = list(sys.argv[1:] if words is None else words)
+    if not words or words[0] in ("-h", "--help", "help"):
+        sys.stdout.write(overview())
+        return
+    if words[0] == "--version":
+        from . import __version__
+
+        sys.stdout.write(f"gristmill {__version__}\n")
+        return
+    if words[0] not in COMMANDS:
+        import difflib
+
+        near = difflib.get_close_matches(words[0], COMMANDS, n=1)
+        hint = f"; did you mean `{near[0]}`?" if near else ""
+        sys.stderr.write(f"gristmill: there is no command `{words[0]}`{hint}\n\n{overview()}")
+        sys.exit(2)
+    logging.basicConfig(level=logging.INFO, format="gristmill: %(message)s", stream=sys.stderr)
+    try:
+        arguments = parse(words[0], words[1:])
+        COMMANDS[words[0]][1](arguments)
+    except KeyboardInterrupt:
+        sys.stderr.write("gristmill: interrupted; run the same command again to go on\n")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+    except Exception as error:
+        if os.environ.get("GRISTMILL_DEBUG") or not is_users(error):
+            raise
+        sys.stderr.write(f"gristmill: error: {error}\n")
+        sys.exit(1)
+
+
+def is_users(error: Exception) -> bool:
+    """Return whether the message of `error` was written for the user (no traceback needed)."""
+    from .pipeline.executors import UnitError, WorkerDiedError
+
+    return isinstance(error, ValueError | OSError | UnitError | WorkerDiedError)
+
+
+if __name__ == "__main__":
+    main()
