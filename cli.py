@@ -147,9 +147,13 @@ def preprocess(arguments: PreprocessArguments) -> None:
             "or a config file with [[preprocess.sources]] (gristmill init prints one)"
         )
     if arguments.plan:
-        plan_preprocess(arguments.config, output=Path(arguments.run.output), workers=arguments.run.workers)
+        plan_preprocess(
+            arguments.config, output=Path(arguments.run.output), workers=arguments.run.workers
+        )
         return
-    save_config(Path(arguments.run.output) / "config.toml", arguments.run, preprocess=arguments.config)
+    save_config(
+        Path(arguments.run.output) / "config.toml", arguments.run, preprocess=arguments.config
+    )
     run(
         arguments.config,
         output=Path(arguments.run.output),
@@ -302,7 +306,12 @@ def save_config(path: Path, run: RunConfig, **sections: Any) -> None:
 
 def overview() -> str:
     """Return the text of `gristmill --help`: each command with the first line of its class."""
-    lines = ["usage: gristmill COMMAND ...", "", "Multilingual text in, token files and trained models out.", ""]
+    lines = [
+        "usage: gristmill COMMAND ...",
+        "",
+        "Multilingual text in, token files and trained models out.",
+        "",
+    ]
     for name, (kind, _) in COMMANDS.items():
         lines.append(f"  {name:<11} {(kind.__doc__ or '').splitlines()[0]}")
     lines += ["", "gristmill COMMAND --help lists the options of one command."]

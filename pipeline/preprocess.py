@@ -1,0 +1,108 @@
+"""The recipe: sources in, indexed datasets out, one stage after the other on this page.
+
+read, clean -> dedup -> tokenizer -> tokenize -> pack. Each stage leaves finished files and markers
+in the output folder and skips what is done, so the same call resumes after any interruption.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+from . import clean, dedup, pack, tokenize, train_tokenizer
+from .config import PreprocessConfig
+from .executors import LocalExecutor
+from .progress import Progress
+from .report import Report, build_report, show_report
+
+logger = logging.getLogger(__name__)
+
+UntilStage = Literal["clean", "dedup", "tokenizer", "tokenize", "pack"]
+
+
+def preprocess(
+    config: PreprocessConfig,
+    *,
+    output: Path,
+    workers: int = 0,
+    until: UntilStage = "pack",
+    console: Console | None = None,
+) -> Report:
+    """Run the pipeline up to and including the stage `until`; return the counts of the run.
+
+    Args:
+        config: sources and the settings of every stage.
+        output: folder for everything that is written.
+        workers: processes; 0: one for each usable CPU. Changes no byte of the output.
+        until: last stage to run.
+        console: where tables go; standard output by default.
+
+    Raises:
+        ValueError: something in the configuration or the input cannot be used.
+        UnitError: a unit of work failed. Finished units are kept; run again to go on.
+    """
+    console = console or Console()
+    progress = Progress()
+    with _only_run(output), LocalExecutor(workers) as executor:
+        cleaned = clean.run(config, output, executor, progress)
+        if until == "clean":
+            return _finish(build_report(until, cleaned), output, console)
+
+        verdicts = dedup.run(config, output, cleaned, executor, progress)
+        if until == "dedup":
+            return _finish(build_report(until, cleaned, verdicts), output, console)
+
+        tokenizer = train_tokenizer.run(config, output, verdicts, executor, progress)
+        if until == "tokenizer":
+            report = build_report(until, cleaned, verdicts, fertility=tokenizer.fertility)
+            return _finish(report, output, console)
+
+        tokenized = tokenize.run(config, output, verdicts, tokenizer, executor, progress)
+        packed = None
+        if until == "pack":
+            packed = pack.run(config, output, tokenized, tokenizer, executor, progress)
+        report = build_report(until, cleaned, verdicts, tokenized, packed, tokenizer.fertility)
+        return _finish(report, output, console)
+
+
+def _finish(report: Report, output: Path, console: Console) -> Report:
+    report.write(output / "report.json")
+    show_report(report, console)
+    places = {
+        "documents": "clean documents (Parquet)",
+        "rejected": "documents dropped while reading and cleaning (JSON lines)",
+        "verdicts": "what became of each document (Parquet)",
+        "data": "token files (train, validation) and their tokenizer",
+        "report.json": "these tables",
+    }
+    for name, meaning in places.items():
+        if (output / name).exists():
+            console.print(f"{output / name}: {meaning}", highlight=False, soft_wrap=True)
+    return report
+
+
+@contextlib.contextmanager
+def _only_run(output: Path) -> Iterator[None]:
+    """Hold the output folder's lock, so that two runs never write the same files."""
+    (output / "work").mkdir(parents=True, exist_ok=True)
+    path = output / "work" / "lock"
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise ValueError(
+                f"another run (process {file.read().strip() or 'unknown'}) is working in {output}: "
+                "two runs would overwrite each other. Wait for it, or use another --output"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield

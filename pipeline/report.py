@@ -1,0 +1,243 @@
+"""What became of every document: the stages' counts in, report.json and tables out.
+
+The law of the house is checked here at the end of every run:
+documents in = documents kept + documents dropped, by reason, for each source and language.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ..indexed_dataset.atomic import write_atomically
+from .stage import Marker
+
+MAX_TABLE_ROWS = 40
+"""Languages shown in a table; report.json has all."""
+
+
+class AccountingError(AssertionError):
+    """Documents in and documents out differ: a defect of gristmill, never of the input."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Tally:
+    """What happened to the documents of one language (or source, or of all)."""
+
+    documents_in: int = 0
+    kept: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Reason -> documents."""
+    text_bytes: int = 0
+    """Bytes of clean text kept."""
+    tokens: int = 0
+    """Tokens written, EOD included; 0 before tokenizing."""
+    validation_documents: int = 0
+    validation_tokens: int = 0
+
+    def drop(self, reason: str, documents: int) -> None:
+        """Count `documents` as dropped for `reason`."""
+        self.dropped[reason] = self.dropped.get(reason, 0) + documents
+
+
+@dataclass(kw_only=True, slots=True)
+class Report:
+    """The counts of a run, per language, per source, and in all."""
+
+    total: Tally
+    languages: dict[str, Tally]
+    sources: dict[str, Tally]
+    stage: str
+    """The last stage that ran."""
+    fertility: list[dict[str, Any]] = field(default_factory=list)
+    """A row a language: bytes per token, beside GPT-2-style splitting (when one was trained)."""
+
+    def to_json(self) -> str:
+        """Return the text of report.json."""
+        value = {
+            "stage": self.stage,
+            "total": _plain(self.total),
+            "languages": {name: _plain(tally) for name, tally in sorted(self.languages.items())},
+            "sources": {name: _plain(tally) for name, tally in sorted(self.sources.items())},
+            "fertility": self.fertility,
+        }
+        return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+
+    def write(self, path: Path) -> None:
+        """Write report.json."""
+        write_atomically(path, self.to_json().encode())
+
+
+def build_report(
+    stage: str,
+    clean: Mapping[str, Marker],
+    verdicts: Mapping[str, Marker] | None = None,
+    tokenized: Mapping[str, Marker] | None = None,
+    packed: Mapping[str, Marker] | None = None,
+    fertility: list[dict[str, Any]] | None = None,
+) -> Report:
+    """Add up the counts of the stages that ran and check that no document is missing.
+
+    Args:
+        stage: name of the last stage that ran.
+        clean, verdicts, tokenized, packed: markers of each stage, None where it did not run.
+        fertility: rows of the tokenizer stage.
+
+    Raises:
+        AccountingError: documents in differ from kept plus dropped.
+    """
+    report = Report(total=Tally(), languages={}, sources={}, stage=stage, fertility=fertility or [])
+    outcomes = _rows(verdicts if verdicts is not None else clean)
+    for source, language, outcome, documents, text_bytes in outcomes:
+        for tally in _tallies(report, source, language):
+            tally.documents_in += documents
+            if outcome in ("kept", "clean"):
+                tally.kept += documents
+                tally.text_bytes += text_bytes
+            else:
+                tally.drop(outcome, documents)
+    documents_in = sum(marker.counts["documents_in"] for marker in clean.values())
+    _check("read", documents_in, report.total.documents_in)
+
+    if tokenized is not None:
+        documents = 0
+        for source, language, num_documents, tokens, _ in _rows(tokenized):
+            documents += num_documents
+            for tally in _tallies(report, source, language):
+                tally.tokens += tokens
+        for source, language, reason, dropped, text_bytes in _rows(tokenized, "dropped"):
+            for tally in _tallies(report, source, language):
+                tally.kept -= dropped
+                tally.text_bytes -= text_bytes
+                tally.drop(reason, dropped)
+        _check("kept", report.total.kept, documents)
+    if packed is not None:
+        _check("kept", report.total.kept, sum(m.counts["documents"] for m in packed.values()))
+        for marker in packed.values():
+            if marker.counts["split"] == "validation":
+                for language, counts in marker.counts["languages"].items():
+                    for tally in (report.total, report.languages[language]):
+                        tally.validation_documents += counts["documents"]
+                        tally.validation_tokens += counts["tokens"]
+    for tally in (report.total, *report.languages.values(), *report.sources.values()):
+        _check("in", tally.documents_in, tally.kept + sum(tally.dropped.values()))
+    return report
+
+
+def show_report(report: Report, console: Console) -> None:
+    """Print the run's tables: what was kept and dropped per language, and the tokenizer's."""
+    reasons = sorted(report.total.dropped, key=lambda reason: -report.total.dropped[reason])
+    tokens = report.total.tokens > 0
+    table = Table(title="Documents", title_justify="left", header_style="bold")
+    table.add_column("language")
+    for name in ("in", "kept", *reasons, "kept MB"):
+        table.add_column(name.replace("_", " "), justify="right")
+    if tokens:
+        for name in ("tokens", "bytes/token", "validation"):
+            table.add_column(name, justify="right")
+    rows = sorted(report.languages.items(), key=lambda item: (-item[1].text_bytes, item[0]))
+    for name, tally in rows[:MAX_TABLE_ROWS]:
+        table.add_row(name, *_cells(tally, reasons, tokens))
+    if len(rows) > MAX_TABLE_ROWS:
+        rest = _sum(tally for _, tally in rows[MAX_TABLE_ROWS:])
+        name = f"{len(rows) - MAX_TABLE_ROWS} more"
+        table.add_row(name, *_cells(rest, reasons, tokens), style="dim")
+    table.add_section()
+    table.add_row(f"all ({len(rows)})", *_cells(report.total, reasons, tokens), style="bold")
+    console.print(table)
+    if report.fertility:
+        show_fertility(report.fertility, console)
+
+
+def show_fertility(rows: list[dict[str, Any]], console: Console) -> None:
+    """Print bytes per token of the trained tokenizer beside GPT-2-style splitting."""
+    table = Table(title="Tokenizer: bytes per token", title_justify="left", header_style="bold")
+    for name in ("language", "ours", "GPT-2 split", "ratio"):
+        table.add_column(name, justify="left" if name == "language" else "right")
+    for row in rows[:MAX_TABLE_ROWS]:
+        ours, other = row["bytes_per_token"], row["gpt2_split_bytes_per_token"]
+        table.add_row(row["language"], f"{ours:.2f}", f"{other:.2f}", f"{ours / other:.2f}")
+    if len(rows) > MAX_TABLE_ROWS:
+        table.add_row(f"{len(rows) - MAX_TABLE_ROWS} more in report.json", "", "", "", style="dim")
+    console.print(table)
+
+
+def load_report(path: Path) -> Report:
+    """Read a report.json back."""
+    value = json.loads(path.read_text())
+    return Report(
+        total=Tally(**value["total"]),
+        languages={name: Tally(**tally) for name, tally in value["languages"].items()},
+        sources={name: Tally(**tally) for name, tally in value["sources"].items()},
+        stage=value["stage"],
+        fertility=value["fertility"],
+    )
+
+
+def _check(what: str, expected: int, found: int) -> None:
+    if expected != found:
+        raise AccountingError(
+            f"documents do not add up: {expected:,} {what}, {found:,} accounted for. This is a "
+            "defect of gristmill; the output must not be used. Please report it with report.json"
+        )
+
+
+def _rows(markers: Mapping[str, Marker], key: str = "rows") -> Iterable[list[Any]]:
+    for marker in markers.values():
+        yield from marker.counts.get(key, [])
+
+
+def _tallies(report: Report, source: str, language: str) -> tuple[Tally, Tally, Tally]:
+    return (
+        report.total,
+        report.languages.setdefault(language, Tally()),
+        report.sources.setdefault(source, Tally()),
+    )
+
+
+def _cells(tally: Tally, reasons: list[str], tokens: bool) -> list[str]:
+    cells = [f"{tally.documents_in:,}", f"{tally.kept:,}"]
+    cells += [f"{tally.dropped.get(reason, 0):,}" for reason in reasons]
+    cells.append(f"{tally.text_bytes / 1e6:.2f}")
+    if tokens:
+        ratio = tally.text_bytes / tally.tokens if tally.tokens else 0.0
+        cells += [f"{tally.tokens:,}", f"{ratio:.2f}", f"{tally.validation_documents:,}"]
+    return cells
+
+
+def _sum(tallies: Iterable[Tally]) -> Tally:
+    total = Tally()
+    dropped: dict[str, int] = defaultdict(int)
+    for tally in tallies:
+        for name in (
+            "documents_in",
+            "kept",
+            "text_bytes",
+            "tokens",
+            "validation_documents",
+            "validation_tokens",
+        ):
+            setattr(total, name, getattr(total, name) + getattr(tally, name))
+        for reason, documents in tally.dropped.items():
+            dropped[reason] += documents
+    total.dropped = dict(dropped)
+    return total
+
+
+def _plain(tally: Tally) -> dict[str, Any]:
+    return {
+        "documents_in": tally.documents_in,
+        "kept": tally.kept,
+        "dropped": dict(sorted(tally.dropped.items())),
+        "text_bytes": tally.text_bytes,
+        "tokens": tally.tokens,
+        "validation_documents": tally.validation_documents,
+        "validation_tokens": tally.validation_tokens,
+    }
