@@ -1,1 +1,44 @@
-"""(placeholder)"""
+"""Text in, indexed datasets out: read, clean, dedup, tokenize, pack.
+
+Files in the order of the flow: config, documents (the schemas), language, sources, clean, dedup,
+train_tokenizer, tokenizer, tokenize, pack; recipe runs them. (No file has the
+name of a public function: the imported module would hide the function.) The names below are loaded
+when first used, so that `gristmill --help` imports neither Arrow nor numba.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .config import PreprocessConfig as PreprocessConfig
+    from .plan import plan_preprocess as plan_preprocess
+    from .recipe import preprocess as preprocess
+    from .report import Report as Report
+    from .tokenize_files import tokenize_files as tokenize_files
+    from .tokenizer import Tokenizer as Tokenizer
+
+_HOMES = {
+    "PreprocessConfig": "config",
+    "Report": "report",
+    "Tokenizer": "tokenizer",
+    "plan_preprocess": "plan",
+    "preprocess": "recipe",
+    "tokenize_files": "tokenize_files",
+}
+
+__all__ = [  # noqa: F822 (loaded by __getattr__)
+    "PreprocessConfig",
+    "Report",
+    "Tokenizer",
+    "plan_preprocess",
+    "preprocess",
+    "tokenize_files",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
