@@ -28,7 +28,7 @@ _HOMES = {
     "tokenize_files": "tokenize_files",
 }
 
-__all__ = [  # noqa: F822 (loaded by __getattr__)
+__all__ = [
     "PreprocessConfig",
     "Report",
     "Tokenizer",
