@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+# A test that starts Python must not import the checkout's folders as top-level modules.
+os.environ["PYTHONSAFEPATH"] = "1"
+
 DEEP = bool(os.environ.get("GRISTMILL_TEST_DEEP"))
 
 # Compilation and busy machines make single examples slow; a deadline would only measure that.
