@@ -1,0 +1,278 @@
+"""The tokenizer door: UTF-8 bytes of documents in, token ids out.
+
+Everything that needs ids goes through `Tokenizer`. Inside, `tokenizers` does the work, in chunks
+that bound its memory; a faster engine may replace it behind the same door.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import cuts
+from .token_bytes import count_token_bytes
+from .tokenizer_files import (
+    TokenizerError,
+    TokenizerFile,
+    content_fingerprint,
+    eod_candidates,
+    read_tokenizer_file,
+)
+
+logger = logging.getLogger(__name__)
+
+Tokens = NDArray[np.uint16] | NDArray[np.int32]
+
+MAX_UINT16_VOCABULARY = 65_500
+"""Vocabularies below it are written as uint16, as Megatron does; larger ones as int32."""
+
+CHUNK_BYTES = 1_000_000
+"""Text bytes that go through `tokenizers` in one call: what bounds its memory (see cuts.py)."""
+
+_NUM_LISTED = 12
+
+
+class DocumentTooLongError(ValueError):
+    """A document that cannot be encoded within a bounded memory."""
+
+    def __init__(self, document: int, message: str) -> None:
+        super().__init__(message)
+        self.document = document
+
+
+class Tokenizer:
+    """Text to ids and back, exactly as `tokenizers` does it.
+
+    Args:
+        path: a tokenizer.json (also .zst), a folder that holds one, or a hub id.
+        eod: the token that ends a document; empty: the eos token of a tokenizer_config.json
+            beside the file, else the first well-known name in the vocabulary.
+
+    Truncation and padding that the file asks for are reset, with a notice, and so is BPE dropout.
+    As with `tokenizers`, a text that spells a special token out gets that token's id.
+
+    Raises:
+        TokenizerError: no such tokenizer, a damaged one, or `eod` is not in its vocabulary.
+    """
+
+    def __init__(self, path: str, *, eod: str = "") -> None:
+        import tokenizers
+
+        self.file: TokenizerFile = read_tokenizer_file(path)
+        parsed = self.file.parse()
+        self._reset(parsed)
+        self.fingerprint: str = content_fingerprint(parsed)
+        """32 hex digits: the hash of the normalized JSON."""
+        try:
+            self._engine = tokenizers.Tokenizer.from_str(self.file.content.decode())
+        except Exception as error:  # tokenizers raises bare Exception
+            raise TokenizerError(
+                f"{self.file.path} is not a tokenizer.json that tokenizers "
+                f"{tokenizers.__version__} reads: {error}"
+            ) from error
+        self._engine.no_truncation()
+        self._engine.no_padding()
+        if getattr(self._engine.model, "dropout", None):
+            self._engine.model.dropout = None
+        self._rule = cuts.find_rule(parsed)
+        self._parsed = parsed
+        vocabulary = self._engine.get_vocab(with_added_tokens=True)
+        self.vocab_size: int = max(vocabulary.values(), default=-1) + 1
+        """One more than the largest id (ids need not be dense)."""
+        self.dtype: np.dtype[Any] = np.dtype(
+            np.uint16 if self.vocab_size < MAX_UINT16_VOCABULARY else np.int32
+        )
+        """uint16 below 65,500 ids, else int32: Megatron's rule."""
+        self.eod: str | None = self._find_eod(eod, vocabulary)
+        """The token that ends a document; None if it is not known (see `eod_id`)."""
+
+    @property
+    def eod_id(self) -> int:
+        """Id of the token that ends a document.
+
+        Raises:
+            TokenizerError: it is not known; lists the special tokens that it could be.
+        """
+        if self.eod is None:
+            raise TokenizerError(
+                f"{self.file.path} does not say which token ends a document (no eos_token beside "
+                "it, no well-known name in its vocabulary). Set tokenizer.eod to one of its "
+                f"special tokens: {self._list_special()}"
+            )
+        eod_id = self._engine.token_to_id(self.eod)
+        assert eod_id is not None
+        return int(eod_id)
+
+    def encode(
+        self,
+        data: NDArray[np.uint8],
+        offsets: NDArray[np.int64],
+        add_special_tokens: bool = False,
+    ) -> tuple[Tokens, NDArray[np.int64]]:
+        """Encode documents.
+
+        Args:
+            data: uint8[num_bytes], the UTF-8 text of all documents, one after the other.
+            offsets: int64[num_documents + 1]; document i is data[offsets[i]:offsets[i + 1]].
+            add_special_tokens: add what the tokenizer's post-processor adds (BOS, say).
+
+        Returns:
+            ids: uint16 or int32 (`dtype`) [num_tokens], of all documents, one after the other.
+            id_offsets: int64[num_documents + 1]; document i has
+                ids[id_offsets[i]:id_offsets[i + 1]].
+
+        Raises:
+            DocumentTooLongError: a document has no safe cut within `cuts.MAX_PIECE_BYTES`.
+            ValueError: a document is not valid UTF-8.
+        """
+        texts = (
+            bytes(data[start:end])
+            for start, end in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
+        )
+        return self._encode(texts, len(offsets) - 1, add_special_tokens)
+
+    def encode_batch(
+        self, texts: Sequence[str], add_special_tokens: bool = False
+    ) -> list[NDArray[Any]]:
+        """Encode strings: one array of ids each. See `encode`."""
+        raw = (text.encode() for text in texts)
+        ids, offsets = self._encode(raw, len(texts), add_special_tokens)
+        return [ids[offsets[i] : offsets[i + 1]] for i in range(len(texts))]
+
+    def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
+        """Return the text of ids (special tokens by name, unless skipped)."""
+        return str(
+            self._engine.decode([int(i) for i in ids], skip_special_tokens=skip_special_tokens)
+        )
+
+    def token_bytes(self) -> NDArray[np.int32]:
+        """Return int32[vocab_size]: UTF-8 bytes that each id stands for; see token_bytes.py."""
+        return count_token_bytes(self._parsed, self.vocab_size, self._engine.token_to_id)
+
+    def too_long(self, data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return bool[num_documents]: which documents `encode` would refuse as too long."""
+        refused = np.diff(offsets) > cuts.MAX_PIECE_BYTES
+        for document in np.flatnonzero(refused).tolist():
+            text = bytes(data[offsets[document] : offsets[document + 1]])
+            refused[document] = cuts.longest_piece(text, self._rule) > cuts.MAX_PIECE_BYTES
+        return refused
+
+    def too_long_detail(self) -> str:
+        """Return why a document is too long for this tokenizer, for a report."""
+        limit = f"{cuts.MAX_PIECE_BYTES:,} bytes"
+        if self._rule is None:
+            return f"longer than {limit}, and this tokenizer has no known place to cut a text"
+        return f"more than {limit} without a place where this tokenizer surely cuts"
+
+    def _encode(
+        self, texts: Iterable[bytes], num_documents: int, add_special_tokens: bool
+    ) -> tuple[Tokens, NDArray[np.int64]]:
+        lengths = np.zeros(num_documents + 1, np.int64)
+        parts: list[NDArray[Any]] = []
+        for documents, pieces in _chunks(self._pieces(texts)):
+            # No special tokens here: they belong to documents, and these may be pieces of one.
+            encodings = self._engine.encode_batch_fast(pieces, add_special_tokens=False)
+            for document, encoding in zip(documents, encodings, strict=True):
+                ids = np.array(encoding.ids, self.dtype)
+                lengths[document + 1] += len(ids)
+                parts.append(ids)
+        offsets = np.cumsum(lengths)
+        ids = np.concatenate(parts) if parts else np.empty(0, self.dtype)
+        if add_special_tokens:
+            return self._wrap(ids, offsets)
+        return ids, offsets
+
+    def _pieces(self, texts: Iterable[bytes]) -> Iterator[tuple[int, str, int]]:
+        """Yield (document, piece of its text, bytes of the piece)."""
+        for document, text in enumerate(texts):
+            bounds = cuts.cut(text, self._rule)
+            for start, end in itertools.pairwise(bounds):
+                if end - start > cuts.MAX_PIECE_BYTES:
+                    raise DocumentTooLongError(
+                        document,
+                        f"document {document} of the batch ({len(text):,} bytes) cannot be encoded "
+                        f"within a bounded memory: {self.too_long_detail()}. Split it, or drop it",
+                    )
+                try:
+                    piece = text[start:end].decode()
+                except UnicodeDecodeError as error:
+                    raise ValueError(
+                        f"document {document} of the batch is not valid UTF-8 at its byte "
+                        f"{start + error.start}: clean the text first"
+                    ) from error
+                yield document, piece, end - start
+
+    def _wrap(
+        self, ids: NDArray[Any], offsets: NDArray[np.int64]
+    ) -> tuple[Tokens, NDArray[np.int64]]:
+        """Put the post-processor's ids around each document."""
+        example = self._engine.encode("a", add_special_tokens=True)
+        mask = example.special_tokens_mask
+        num_before = mask.index(0) if 0 in mask else len(mask)
+        before = np.array(example.ids[:num_before], self.dtype)
+        num_after = mask[::-1].index(0) if 0 in mask else 0
+        after = np.array(example.ids[len(mask) - num_after :], self.dtype)
+        parts = []
+        for start, end in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
+            parts += [before, ids[start:end], after]
+        num_added = len(before) + len(after)
+        wrapped = np.concatenate(parts) if parts else ids
+        return wrapped, offsets + num_added * np.arange(len(offsets), dtype=np.int64)
+
+    def _reset(self, parsed: dict[str, Any]) -> None:
+        for key in ("truncation", "padding"):
+            if parsed.get(key) is not None:
+                logger.warning(
+                    "%s asks for %s: documents are encoded whole, so it is reset",
+                    self.file.path,
+                    key,
+                )
+        if parsed["model"].get("dropout"):
+            logger.warning(
+                "%s asks for BPE dropout: ids must not be random, so it is reset", self.file.path
+            )
+
+    def _find_eod(self, wanted: str, vocabulary: dict[str, int]) -> str | None:
+        if wanted:
+            if wanted not in vocabulary:
+                raise TokenizerError(
+                    f"tokenizer.eod is {wanted!r}, which {self.file.path} does not have. Its "
+                    f"special tokens: {self._list_special()}"
+                )
+            return wanted
+        found = [name for name in eod_candidates(self.file) if name in vocabulary]
+        # Special ones first: to Gemma "</s>" is an HTML tag, and its own token is "<eos>".
+        special = self._special_tokens()
+        return next((name for name in found if name in special), next(iter(found), None))
+
+    def _special_tokens(self) -> list[str]:
+        added = self._parsed.get("added_tokens") or []
+        return [token["content"] for token in added if token["special"]]
+
+    def _list_special(self) -> str:
+        names = self._special_tokens()
+        more = f" and {len(names) - _NUM_LISTED} more" if len(names) > _NUM_LISTED else ""
+        return (", ".join(names[:_NUM_LISTED]) + more) or "(it has none)"
+
+
+def _chunks(
+    pieces: Iterable[tuple[int, str, int]],
+) -> Iterator[tuple[list[int], list[str]]]:
+    """Group pieces so that a group holds about `CHUNK_BYTES` of text at most."""
+    documents: list[int] = []
+    texts: list[str] = []
+    size = 0
+    for document, piece, num_bytes in pieces:
+        if texts and size + num_bytes > CHUNK_BYTES:
+            yield documents, texts
+            documents, texts, size = [], [], 0
+        documents.append(document)
+        texts.append(piece)
+        size += num_bytes
+    if texts:
+        yield documents, texts
