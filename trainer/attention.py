@@ -1,0 +1,140 @@
+"""Causal self-attention with rotary positions and shared key/value heads, and its cache.
+
+Legend: B sequences, T positions, D hidden size, H query heads of this rank, K key/value heads of
+this rank, E width of a head, C positions in the cache.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .config import ModelConfig
+from .grid import Ranks
+from .parallel import enter, leave, shares_kv_heads
+
+
+class Linear(nn.Module):
+    """y = x Wᵀ, computed in the number format of x while W rests in its own."""
+
+    def __init__(self, num_inputs: int, num_outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_outputs, num_inputs))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map [..., num_inputs] to [..., num_outputs]."""
+        return F.linear(x, self.weight.to(x.dtype))
+
+
+class LayerCache:
+    """Keys and values of the positions that one attention layer has seen."""
+
+    def __init__(self, keys_BKCE: torch.Tensor, values_BKCE: torch.Tensor) -> None:
+        self.keys_BKCE = keys_BKCE
+        self.values_BKCE = values_BKCE
+
+    def extend(
+        self, start: int, keys_BKTE: torch.Tensor, values_BKTE: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Store positions start .. start+T-1 and return all from 0 on."""
+        end = start + keys_BKTE.shape[2]
+        self.keys_BKCE[:, :, start:end] = keys_BKTE
+        self.values_BKCE[:, :, start:end] = values_BKTE
+        return self.keys_BKCE[:, :, :end], self.values_BKCE[:, :, :end]
+
+
+class Attention(nn.Module):
+    """Grouped-query attention (Ainslie et al. 2023, arXiv:2305.13245)."""
+
+    def __init__(self, config: ModelConfig, tensor: Ranks) -> None:
+        super().__init__()
+        self.tensor = tensor
+        self.head_width = config.hidden_size // config.num_heads
+        self.shares_kv_heads = shares_kv_heads(config, tensor)
+        kv_heads = config.num_kv_heads
+        if self.shares_kv_heads:
+            # Every rank holds all key/value heads and computes the one its query heads need.
+            self.kv_head = tensor.rank * kv_heads // tensor.size
+        else:
+            kv_heads //= tensor.size
+        width = self.head_width
+        self.query = Linear(config.hidden_size, config.num_heads // tensor.size * width)
+        self.key = Linear(config.hidden_size, kv_heads * width)
+        self.value = Linear(config.hidden_size, kv_heads * width)
+        self.output = Linear(config.num_heads // tensor.size * width, config.hidden_size)
+
+    def forward(
+        self,
+        x_BTD: torch.Tensor,
+        cos_TE: torch.Tensor,
+        sin_TE: torch.Tensor,
+        cache: LayerCache | None = None,
+        start: int = 0,
+    ) -> torch.Tensor:
+        """Return what the attention adds to the residual stream.
+
+        Args:
+            x_BTD: normalized residual stream, whole on every rank.
+            cos_TE: rotary angles of the T positions.
+            sin_TE: rotary angles of the T positions.
+            cache: earlier positions, extended by these (generation only).
+            start: position of x_BTD[:, 0].
+        """
+        x_BTD = enter(x_BTD, self.tensor)
+        q_BHTE = rotate(self._heads(self.query(x_BTD)), cos_TE, sin_TE)
+        k_BKTE = rotate(self._heads(self._kv(self.key, x_BTD)), cos_TE, sin_TE)
+        v_BKTE = self._heads(self._kv(self.value, x_BTD))
+        mask_TC = None
+        if cache is not None:
+            k_BKTE, v_BKTE = cache.extend(start, k_BKTE, v_BKTE)
+            if start > 0 and q_BHTE.shape[2] > 1:
+                mask_TC = _causal_mask(q_BHTE.shape[2], k_BKTE.shape[2], x_BTD.device)
+        y_BHTE = F.scaled_dot_product_attention(
+            q_BHTE,
+            k_BKTE,
+            v_BKTE,
+            attn_mask=mask_TC,
+            is_causal=start == 0,
+            enable_gqa=q_BHTE.shape[1] != k_BKTE.shape[1],
+        )
+        return leave(self.output(y_BHTE.transpose(1, 2).flatten(2)), self.tensor)
+
+    def _kv(self, linear: Linear, x_BTD: torch.Tensor) -> torch.Tensor:
+        if not self.shares_kv_heads:
+            projected: torch.Tensor = linear(x_BTD)
+            return projected
+        # The other ranks use other heads, or the same: `enter` sums the weight's gradient.
+        weight = enter(linear.weight, self.tensor)
+        rows = weight.narrow(0, self.kv_head * self.head_width, self.head_width)
+        return F.linear(x_BTD, rows.to(x_BTD.dtype))
+
+    def _heads(self, x: torch.Tensor) -> torch.Tensor:
+        """Turn [B, T, heads * E] into [B, heads, T, E]."""
+        return x.unflatten(2, (-1, self.head_width)).transpose(1, 2)
+
+
+def rotary_angles(
+    start: int, length: int, width: int, theta: float, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return cos and sin, float64[length, width], of positions start .. start+length-1.
+
+    Dimensions i and i + width/2 of a head turn together by position * theta^(-2i/width)
+    (Su et al. 2021, arXiv:2104.09864, in the half-split order of the Llama files on the hub).
+    """
+    pairs = torch.arange(0, width, 2, dtype=torch.float64, device=device)
+    positions = torch.arange(start, start + length, dtype=torch.float64, device=device)
+    angles = torch.outer(positions, theta ** (-pairs / width))
+    angles = torch.cat([angles, angles], dim=1)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x_BHTE: torch.Tensor, cos_TE: torch.Tensor, sin_TE: torch.Tensor) -> torch.Tensor:
+    """Turn each head's vectors by their positions' angles."""
+    first, second = x_BHTE.chunk(2, dim=3)
+    return x_BHTE * cos_TE + torch.cat([-second, first], dim=3) * sin_TE
+
+
+def _causal_mask(length: int, context: int, device: torch.device) -> torch.Tensor:
+    """Return bool[length, context]: the last `length` positions see themselves and before."""
+    return torch.ones(length, context, dtype=torch.bool, device=device).tril(context - length)

@@ -1,0 +1,305 @@
+"""What a user can set about pretraining: plain typed values in, nothing done here.
+
+One frozen dataclass a section, in the order of the training loop. The string under each field is
+its documentation: `gristmill pretrain --help` and `gristmill init` print it. A checkpoint keeps
+its config as JSON (`to_dict`, `from_dict`), so that it can be opened without any config file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeVar
+
+
+class Run(Protocol):
+    """The part of the shared `[run]` section that training needs."""
+
+    @property
+    def output(self) -> str:
+        """Folder of the run."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig:
+    """A Llama-style decoder: RMSNorm, rotary positions, grouped-query attention, SwiGLU."""
+
+    num_layers: int = 6
+    """Number of transformer blocks."""
+    hidden_size: int = 384
+    """Width of the residual stream."""
+    num_heads: int = 6
+    """Query heads of each attention layer."""
+    num_kv_heads: int = 0
+    """Key and value heads, shared by groups of query heads; 0: as many as query heads."""
+    ffn_size: int = 0
+    """Inner width of the feed-forward layer; 0: 8/3 of hidden_size, rounded up to 64."""
+    tied_embeddings: bool = True
+    """Use the embedding matrix as output layer too."""
+    rope_theta: float = 10_000.0
+    """Base of the rotary position frequencies."""
+    norm_epsilon: float = 1e-5
+    """Added to the mean square inside RMSNorm."""
+    init_std: float = 0.02
+    """Standard deviation of the initial weights; layers that write into the residual stream
+    take init_std / sqrt(2 num_layers)."""
+    vocab_multiple: int = 64
+    """The embedding matrix is padded to a multiple of this many rows, whatever the layout."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataConfig:
+    """Which token files are read, and how much of each."""
+
+    path: str = ""
+    """Folder with train/ and validation/ prefixes; empty: `data` inside the run's output."""
+    sequence_length: int = 512
+    """Tokens of one sample."""
+    alpha: float = 0.7
+    """Temperature of the blend: a group's share is its tokens to the power alpha, normalized.
+    1: by size, 0: every group alike."""
+    weights: dict[str, float] = field(default_factory=dict)
+    """Explicit share of each group (`eng_Latn = 2.0`) instead of alpha; names every group."""
+    vocab_size: int = 0
+    """Number of ids, for datasets without manifest; 0: from the manifests."""
+    eod_id: int = -1
+    """Id that ends a document, for datasets without manifest; -1: from the manifests."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimizerConfig:
+    """AdamW with decoupled weight decay on matrices, and gradient clipping."""
+
+    learning_rate: float = 1e-3
+    """Peak learning rate."""
+    beta1: float = 0.9
+    """Decay of the gradient's running mean."""
+    beta2: float = 0.95
+    """Decay of the squared gradient's running mean."""
+    epsilon: float = 1e-8
+    """Added to the denominator."""
+    weight_decay: float = 0.1
+    """Applied to matrices (embedding included), not to norm weights."""
+    clip_norm: float = 1.0
+    """Gradients are scaled down to this global norm; 0: no clipping."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScheduleConfig:
+    """Learning rate as a function of the step."""
+
+    kind: Literal["cosine", "wsd", "constant"] = "cosine"
+    """cosine: to the minimum at the end; wsd: constant, then linearly to the minimum over the
+    last `decay_fraction`; constant: no decay. All after warm-up."""
+    warmup_steps: int = 50
+    """Steps over which the rate rises linearly from zero to its peak."""
+    decay_steps: int = 0
+    """Step at which the decay ends; 0: training.num_steps."""
+    decay_fraction: float = 0.2
+    """wsd: share of all steps that the decay takes."""
+    minimum_ratio: float = 0.1
+    """Lowest learning rate as a share of the peak."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingConfig:
+    """How long, how much at once, and in which number format."""
+
+    num_steps: int = 1_000
+    """Optimizer steps of the whole training."""
+    global_batch_size: int = 32
+    """Samples of one optimizer step over all ranks."""
+    micro_batch_size: int = 8
+    """Samples that one rank computes at once; gradients of the rest are accumulated."""
+    seed: int = 0
+    """Of the initial weights and of the sample order."""
+    precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
+    """Number format of the computation. auto: bfloat16 on GPUs that have it, else float32.
+    bfloat16 keeps weights and optimizer states in float32."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: cuda where there is one."""
+    deterministic: bool = True
+    """Use deterministic algorithms only, so that a resumed run repeats bit for bit (costs some
+    speed on GPUs, nothing on CPUs)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParallelConfig:
+    """How the ranks share the work; changes no result beyond rounding."""
+
+    tensor_parallel_size: int = 1
+    """Ranks that share every matrix of one copy of the model."""
+    data_parallel_size: int = 0
+    """Copies of the model; 0: as many as the GPUs (or, under torchrun, the ranks) allow, 1 on a
+    CPU."""
+    threads_per_rank: int = 0
+    """CPU threads of each rank; 0: usable cores divided by the ranks of this machine."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckpointConfig:
+    """When the state of training is saved (at the end and on SIGTERM it always is)."""
+
+    every_steps: int = 200
+    """Save after every so many steps; 0: only at the end."""
+    keep_last: int = 2
+    """Older checkpoints than the last so many are removed; 0: all are kept."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateConfig:
+    """When and how far the validation sets are scored."""
+
+    every_steps: int = 0
+    """Score every so many steps; 0: only at the end."""
+    max_windows: int = 16
+    """Windows of each validation group scored during training; 0: all."""
+    final_max_windows: int = 0
+    """Windows of each validation group scored at the end; 0: all."""
+    batch_size: int = 0
+    """Windows computed at once by one rank; 0: training.micro_batch_size."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogConfig:
+    """What is written down about the steps."""
+
+    every_steps: int = 10
+    """Log a line every so many steps."""
+    tensorboard: bool = True
+    """Write TensorBoard scalars beside the JSON lines."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GenerateConfig:
+    """The sampled continuation that ends a training run."""
+
+    prompts: tuple[str, ...] = ()
+    """Texts to continue; empty: the beginnings of a few validation documents."""
+    max_tokens: int = 48
+    """Tokens of each continuation; 0: no continuation."""
+    temperature: float = 0.8
+    """Flattens (> 1) or sharpens (< 1) the distribution; 0: always the likeliest token."""
+    top_k: int = 0
+    """Draw from the k likeliest tokens only; 0: from all."""
+    top_p: float = 0.9
+    """Draw from the smallest set of tokens that holds this much probability."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PretrainConfig:
+    """Everything about one pretraining run except where it writes."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The network."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """The token files."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """The update rule."""
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    """The learning rate over time."""
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    """Steps, batch, number format."""
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    """The layout of ranks."""
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    """Saving."""
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    """Scoring."""
+    log: LogConfig = field(default_factory=LogConfig)
+    """Logging."""
+    generate: GenerateConfig = field(default_factory=GenerateConfig)
+    """Sampling."""
+
+
+Config = TypeVar("Config")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Return a config dataclass as plain values that JSON can hold."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
+    """Return the config dataclass that `to_dict` turned into `values`.
+
+    Raises:
+        ValueError: a key that this version does not know.
+    """
+    hints = typing.get_type_hints(kind)
+    arguments: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in hints:
+            raise ValueError(
+                f"{kind.__name__} has no field `{key}`: the config was written by another "
+                "version of gristmill; use that version, or start in a new output folder"
+            )
+        inner = hints[key]
+        if dataclasses.is_dataclass(inner):
+            value = from_dict(typing.cast(type, inner), value)
+        elif isinstance(value, list):
+            value = tuple(value)
+        arguments[key] = value
+    return kind(**arguments)
+
+
+def check(config: PretrainConfig) -> None:
+    """Refuse values that can never work, whatever the data.
+
+    Raises:
+        ValueError: names the field, its value and what to set instead.
+    """
+    model, training, parallel = config.model, config.training, config.parallel
+    positive = {
+        "model.num_layers": model.num_layers,
+        "model.hidden_size": model.hidden_size,
+        "model.num_heads": model.num_heads,
+        "model.vocab_multiple": model.vocab_multiple,
+        "data.sequence_length": config.data.sequence_length,
+        "training.num_steps": training.num_steps,
+        "training.global_batch_size": training.global_batch_size,
+        "training.micro_batch_size": training.micro_batch_size,
+        "parallel.tensor_parallel_size": parallel.tensor_parallel_size,
+        "log.every_steps": config.log.every_steps,
+        "optimizer.learning_rate": config.optimizer.learning_rate,
+    }
+    for name, number in positive.items():
+        if number <= 0:
+            raise ValueError(f"{name} is {number}: it must be greater than 0")
+    not_negative = {
+        "model.num_kv_heads": model.num_kv_heads,
+        "model.ffn_size": model.ffn_size,
+        "data.alpha": config.data.alpha,
+        "optimizer.weight_decay": config.optimizer.weight_decay,
+        "optimizer.clip_norm": config.optimizer.clip_norm,
+        "schedule.warmup_steps": config.schedule.warmup_steps,
+        "schedule.decay_steps": config.schedule.decay_steps,
+        "parallel.data_parallel_size": parallel.data_parallel_size,
+        "parallel.threads_per_rank": parallel.threads_per_rank,
+        "checkpoint.every_steps": config.checkpoint.every_steps,
+        "checkpoint.keep_last": config.checkpoint.keep_last,
+        "evaluate.every_steps": config.evaluate.every_steps,
+        "evaluate.max_windows": config.evaluate.max_windows,
+        "evaluate.final_max_windows": config.evaluate.final_max_windows,
+        "generate.max_tokens": config.generate.max_tokens,
+        "generate.temperature": config.generate.temperature,
+    }
+    for name, number in not_negative.items():
+        if number < 0:
+            raise ValueError(f"{name} is {number}: it must not be negative")
+    if model.hidden_size % model.num_heads or model.hidden_size // model.num_heads % 2:
+        raise ValueError(
+            f"model.hidden_size = {model.hidden_size} must be an even multiple of "
+            f"model.num_heads = {model.num_heads} (rotary positions turn pairs of a head's "
+            "dimensions); change one of them"
+        )
+    if model.num_kv_heads and model.num_heads % model.num_kv_heads:
+        raise ValueError(
+            f"model.num_kv_heads = {model.num_kv_heads} must divide model.num_heads = "
+            f"{model.num_heads}: every key/value head serves a whole group of query heads"
+        )
+    if not 0 <= config.schedule.decay_fraction <= 1 or not 0 <= config.schedule.minimum_ratio <= 1:
+        raise ValueError("schedule.decay_fraction and schedule.minimum_ratio must lie in 0..1")
+    if not 0 < config.generate.top_p <= 1:
+        raise ValueError(f"generate.top_p is {config.generate.top_p}: it must lie in (0, 1]")

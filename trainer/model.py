@@ -1,0 +1,258 @@
+"""Token ids in, logits out: a Llama-style decoder whose matrices may lie in slices on many ranks.
+
+Legend: B sequences, T positions, D hidden size, F inner width of this rank, V padded vocabulary
+columns of this rank.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .attention import Attention, LayerCache, Linear, rotary_angles
+from .config import ModelConfig
+from .grid import Ranks
+from .parallel import Placement, check_layout, enter, leave, placement
+
+
+def resolve(config: ModelConfig) -> ModelConfig:
+    """Return the config with the derived sizes (0) filled in."""
+    return dataclasses.replace(
+        config,
+        num_kv_heads=config.num_kv_heads or config.num_heads,
+        ffn_size=config.ffn_size or -(-8 * config.hidden_size // (3 * 64)) * 64,
+    )
+
+
+def pad_vocabulary(vocab_size: int, multiple: int) -> int:
+    """Return the rows of the embedding matrix: it does not depend on the number of ranks."""
+    return -(-vocab_size // multiple) * multiple
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * weight, in float32 or wider (Zhang, Sennrich 2019, arXiv:1910.07467)."""
+
+    def __init__(self, size: int, epsilon: float) -> None:
+        super().__init__()
+        self.epsilon = epsilon
+        self.weight = nn.Parameter(torch.empty(size))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalize the last dimension."""
+        wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+        return F.rms_norm(wide, self.weight.shape, self.weight, self.epsilon).to(x.dtype)
+
+
+class FeedForward(nn.Module):
+    """SwiGLU (Shazeer 2020, arXiv:2002.05202)."""
+
+    def __init__(self, config: ModelConfig, tensor: Ranks) -> None:
+        super().__init__()
+        self.tensor = tensor
+        inner = config.ffn_size // tensor.size
+        self.gate = Linear(config.hidden_size, inner)
+        self.up = Linear(config.hidden_size, inner)
+        self.down = Linear(inner, config.hidden_size)
+
+    def forward(self, x_BTD: torch.Tensor) -> torch.Tensor:
+        """Return what the layer adds to the residual stream."""
+        x_BTD = enter(x_BTD, self.tensor)
+        inner_BTF = F.silu(self.gate(x_BTD)) * self.up(x_BTD)
+        return leave(self.down(inner_BTF), self.tensor)
+
+
+class Block(nn.Module):
+    """Attention, then feed-forward, each on the normalized residual stream."""
+
+    def __init__(self, config: ModelConfig, tensor: Ranks) -> None:
+        super().__init__()
+        self.attention_norm = RMSNorm(config.hidden_size, config.norm_epsilon)
+        self.attention = Attention(config, tensor)
+        self.feed_forward_norm = RMSNorm(config.hidden_size, config.norm_epsilon)
+        self.feed_forward = FeedForward(config, tensor)
+
+    def forward(
+        self,
+        x_BTD: torch.Tensor,
+        cos_TE: torch.Tensor,
+        sin_TE: torch.Tensor,
+        cache: LayerCache | None = None,
+        start: int = 0,
+    ) -> torch.Tensor:
+        """Return the residual stream after this block."""
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), cos_TE, sin_TE, cache, start)
+        out_BTD: torch.Tensor = x_BTD + self.feed_forward(self.feed_forward_norm(x_BTD))
+        return out_BTD
+
+
+class Embedding(nn.Module):
+    """Rows of the vocabulary that this rank holds."""
+
+    def __init__(self, padded_vocab_size: int, hidden_size: int, tensor: Ranks) -> None:
+        super().__init__()
+        self.tensor = tensor
+        self.weight = nn.Parameter(torch.empty(padded_vocab_size // tensor.size, hidden_size))
+
+    def forward(self, tokens_BT: torch.Tensor) -> torch.Tensor:
+        """Return float[B, T, D], whole on every rank."""
+        if self.tensor.group is None:
+            return F.embedding(tokens_BT, self.weight)
+        rows = self.weight.shape[0]
+        local_BT = tokens_BT - self.tensor.rank * rows
+        elsewhere_BT = (local_BT < 0) | (local_BT >= rows)
+        x_BTD = F.embedding(local_BT.masked_fill(elsewhere_BT, 0), self.weight)
+        return leave(x_BTD.masked_fill(elsewhere_BT[..., None], 0), self.tensor)
+
+
+class Transformer(nn.Module):
+    """The whole network, or this rank's slice of it.
+
+    Args:
+        config: sizes, resolved by `resolve`.
+        vocab_size: number of real ids; the padded columns' logits are -inf.
+        tensor: the ranks that share each matrix.
+        compute_dtype: number format of activations; parameters rest in float32, or in float64
+            when that is the compute dtype.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        vocab_size: int,
+        tensor: Ranks | None = None,
+        compute_dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        tensor = tensor or Ranks()
+        padded = pad_vocabulary(vocab_size, config.vocab_multiple)
+        check_layout(config, padded, tensor.size)
+        self.config = config
+        self.vocab_size = vocab_size
+        self.tensor = tensor
+        self.compute_dtype = compute_dtype
+        self.embedding = Embedding(padded, config.hidden_size, tensor)
+        self.blocks = nn.ModuleList(Block(config, tensor) for _ in range(config.num_layers))
+        self.norm = RMSNorm(config.hidden_size, config.norm_epsilon)
+        if not config.tied_embeddings:
+            self.head = Linear(config.hidden_size, padded // tensor.size)
+        if compute_dtype == torch.float64:
+            self.double()
+        self._angles: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._padding_V: torch.Tensor | None = None
+
+    def forward(
+        self, tokens_BT: torch.Tensor, cache: list[LayerCache] | None = None, start: int = 0
+    ) -> torch.Tensor:
+        """Return logits[B, T, V]: the columns of this rank, -inf where they are padding.
+
+        Args:
+            tokens_BT: int64 ids below vocab_size.
+            cache: one entry a layer, for generation; see `make_cache`.
+            start: position of tokens_BT[:, 0].
+        """
+        x_BTD = self.hidden(tokens_BT, cache, start)
+        return self.logits(x_BTD)
+
+    def hidden(
+        self, tokens_BT: torch.Tensor, cache: list[LayerCache] | None = None, start: int = 0
+    ) -> torch.Tensor:
+        """Return the normalized residual stream after the last block, float[B, T, D]."""
+        x_BTD = self.embedding(tokens_BT).to(self.compute_dtype)
+        cos_TE, sin_TE = self._rotary_angles(start, tokens_BT.shape[1], x_BTD.device)
+        for number, block in enumerate(self.blocks):
+            layer = cache[number] if cache is not None else None
+            x_BTD = block(x_BTD, cos_TE, sin_TE, layer, start)
+        normed_BTD: torch.Tensor = self.norm(x_BTD)
+        return normed_BTD
+
+    def logits(self, x_BTD: torch.Tensor) -> torch.Tensor:
+        """Return logits[B, T, V] of this rank's columns."""
+        weight = self.embedding.weight if self.config.tied_embeddings else self.head.weight
+        x_BTD = enter(x_BTD, self.tensor)
+        return F.linear(x_BTD, weight.to(x_BTD.dtype), self._padding_bias(weight, x_BTD.dtype))
+
+    def make_cache(self, num_sequences: int, length: int) -> list[LayerCache]:
+        """Return an empty cache of `length` positions for each layer."""
+        config = self.config
+        heads = max(1, config.num_kv_heads // self.tensor.size)
+        shape = (num_sequences, heads, length, config.hidden_size // config.num_heads)
+        device = self.norm.weight.device
+
+        def empty() -> torch.Tensor:
+            return torch.zeros(shape, dtype=self.compute_dtype, device=device)
+
+        return [LayerCache(empty(), empty()) for _ in range(config.num_layers)]
+
+    def _rotary_angles(
+        self, start: int, length: int, device: torch.device
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        known = 0 if self._angles is None else self._angles[0].shape[0]
+        if self._angles is None or known < start + length or self._angles[0].device != device:
+            config = self.config
+            width = config.hidden_size // config.num_heads
+            size = max(start + length, 2 * known if known else 0)
+            cos, sin = rotary_angles(0, size, width, config.rope_theta, device)
+            self._angles = cos.to(self.compute_dtype), sin.to(self.compute_dtype)
+        cos, sin = self._angles
+        return cos[start : start + length], sin[start : start + length]
+
+    def _padding_bias(self, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:
+        """Return 0 for real columns and -inf for padded ones; None if this rank has no padding.
+
+        As the bias of the output layer it costs no pass over the logits of its own.
+        """
+        rows = weight.shape[0]
+        num_real = self.vocab_size - self.tensor.rank * rows
+        if num_real >= rows:
+            return None
+        if self._padding_V is None or self._padding_V.device != weight.device:
+            bias_V = torch.zeros(rows, dtype=dtype, device=weight.device)
+            bias_V[max(0, num_real) :] = -math.inf
+            self._padding_V = bias_V
+        return self._padding_V
+
+
+def placements(model: Transformer) -> dict[str, Placement]:
+    """Return how each parameter of `model` is laid out over its ranks."""
+    return {
+        name: placement(name, model.config, model.tensor) for name, _ in model.named_parameters()
+    }
+
+
+def initialize(model: Transformer, seed: int) -> None:
+    """Fill the weights so that they do not depend on the layout, bit for bit.
+
+    Each whole tensor is drawn in float32 on the CPU from a generator of its own, keyed by the
+    parameter's name, then cut: TP=k holds slices of what TP=1 holds.
+    """
+    config = model.config
+    for name, parameter in model.named_parameters():
+        where = placement(name, config, model.tensor)
+        module = name.split(".")[-2]
+        if module.endswith("norm"):
+            nn.init.ones_(parameter)
+            continue
+        std = config.init_std
+        if module in ("output", "down"):
+            std /= math.sqrt(2 * config.num_layers)
+        key = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(key, "little") >> 1)
+        full = torch.empty(where.full_shape(parameter.shape), dtype=torch.float32)
+        full.normal_(0, std, generator=generator)
+        with torch.no_grad():
+            parameter.copy_(where.slice(full))
+
+
+def count_parameters(config: ModelConfig, vocab_size: int) -> int:
+    """Return the number of parameters of the whole model (`config` resolved)."""
+    hidden, layers = config.hidden_size, config.num_layers
+    kv_width = hidden // config.num_heads * config.num_kv_heads
+    per_layer = 2 * hidden * hidden + 2 * hidden * kv_width + 3 * hidden * config.ffn_size
+    embedding = pad_vocabulary(vocab_size, config.vocab_multiple) * hidden
+    heads = 1 if config.tied_embeddings else 2
+    return layers * (per_layer + 2 * hidden) + hidden + heads * embedding
