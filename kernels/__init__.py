@@ -16,7 +16,7 @@ PUBLIC_KERNELS = {
     "hash_documents": "hashing",
     "band_keys": "minhash",
     "shingle_sets": "shingle_sets",
-    "jaccard": "similarity",
+    "set_jaccard": "similarity",
     "verify_group": "verification",
     "unite_edges": "components",
     "resolve_components": "components",

@@ -1,4 +1,4 @@
-"""Compile kernels: a Python loop over arrays flows in, machine code that releases the GIL flows out.
+"""Compile kernels: a loop over arrays flows in, machine code that releases the GIL flows out.
 
 All kernels of this folder are decorated with `kernel`, so that the rules stand in one place:
 
@@ -24,9 +24,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-import numba
+import numba as untyped_numba
 import numpy as np
 
+numba: Any = untyped_numba  # its annotations know neither its settings nor our options
 logger = logging.getLogger(__name__)
 
 Function = TypeVar("Function", bound=Callable[..., Any])

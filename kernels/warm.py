@@ -1,0 +1,26 @@
+"""Every kernel is called once on a few bytes: compiled code in the cache flows out."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .components import resolve_components, unite_edges
+from .hashing import hash_documents
+from .minhash import band_keys
+from .shingle_sets import shingle_sets
+from .similarity import set_jaccard
+from .verification import verify_group
+
+
+def compile_all() -> None:
+    """Call each public kernel with the argument types that it is used with."""
+    data = np.frombuffer(b"warm kernels", np.uint8)
+    offsets = np.array([0, len(data)], np.int64)
+    hash_documents(data, offsets)
+    keys = band_keys(data, offsets)
+    values, set_offsets, shifts = shingle_sets(data, offsets)
+    set_jaccard(values, values)
+    verify_group(values, set_offsets, shifts, keys, 0.8)
+    parents = np.arange(1, dtype=np.int64)
+    unite_edges(parents, parents[:0], parents[:0])
+    resolve_components(parents)
