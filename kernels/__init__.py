@@ -12,10 +12,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-PUBLIC_KERNELS = {
+PUBLIC_KERNELS = {  # no module may be named like a kernel, or it would hide it
     "hash_documents": "hashing",
     "band_keys": "minhash",
-    "shingle_sets": "shingle_sets",
+    "shingle_sets": "distinct",
     "set_jaccard": "similarity",
     "verify_group": "verification",
     "unite_edges": "components",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .distinct import value_limit
 from .jit import as_readonly, kernel
-from .shingle_sets import value_limit
 
 
 def set_jaccard(left: NDArray[np.uint64], right: NDArray[np.uint64], shift: int = 0) -> float:

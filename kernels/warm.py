@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from .components import resolve_components, unite_edges
+from .distinct import shingle_sets
 from .hashing import hash_documents
 from .minhash import band_keys
-from .shingle_sets import shingle_sets
 from .similarity import set_jaccard
 from .verification import verify_group
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..shingle_sets import MAX_SET_SIZE
+from ..distinct import MAX_SET_SIZE
 from .hashing import document_ranges
 from .shingling import shingles
 

@@ -1,0 +1,162 @@
+"""Each kernel gives what its readable twin gives, on texts of many scripts and on odd bytes."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gristmill import kernels
+from gristmill.kernels import reference
+
+ALPHABET = st.sampled_from(
+    [
+        *"aBc Dé Ünß xyz\n,.!+=<=<9٣๕漢字世界人民國かなカナｶﾅー",
+        *"กำแพงน้ำကျောင်းབོད་ཡིགខ្មែរहिन्दी",
+        *"\u0301\u200d\ufe0f😀👍\u0345\U00020000\ue000ΣςſK",
+    ]
+)
+TEXTS = st.text(ALPHABET, max_size=150) | st.text(max_size=40)
+DOCUMENTS = st.lists(TEXTS.map(str.encode) | st.binary(max_size=60), max_size=5)
+SEEDS = st.integers(0, 2**32 - 1)
+FEW_VALUES = st.integers(0, 12) | st.sampled_from([2**63, 2**64 - 1, 2**63 - 1, 2**53 + 1])
+
+
+def as_arrays(documents):
+    offsets = np.zeros(len(documents) + 1, np.int64)
+    offsets[1:] = np.cumsum([len(text) for text in documents])
+    return np.frombuffer(b"".join(documents), np.uint8), offsets
+
+
+def as_set(values):
+    return np.array(sorted(set(values)), np.uint64)
+
+
+@given(DOCUMENTS, SEEDS)
+def test_hashes_of_documents(documents, seed):
+    arrays = as_arrays(documents)
+
+    np.testing.assert_array_equal(
+        kernels.hash_documents(*arrays, seed), reference.hash_documents(*arrays, seed)
+    )
+
+
+@given(DOCUMENTS, st.integers(1, 5), st.integers(1, 7), SEEDS)
+def test_band_keys(documents, num_bands, rows, seed):
+    arrays = as_arrays(documents)
+
+    np.testing.assert_array_equal(
+        kernels.band_keys(*arrays, num_bands, rows, seed),
+        reference.band_keys(*arrays, num_bands, rows, seed),
+    )
+
+
+@given(DOCUMENTS, SEEDS, st.integers(1, 40))
+def test_shingle_sets_whole_and_sampled(documents, seed, max_size):
+    arrays = as_arrays(documents)
+
+    for size in (max_size, 1 << 17):
+        got = kernels.shingle_sets(*arrays, seed, size)
+        expected = reference.shingle_sets(*arrays, seed, size)
+        for mine, theirs in zip(got, expected, strict=True):
+            assert mine.dtype == theirs.dtype
+            np.testing.assert_array_equal(mine, theirs)
+
+
+@given(st.lists(FEW_VALUES), st.lists(FEW_VALUES), st.integers(0, 63))
+def test_jaccard_of_sets(left, right, shift):
+    sets = as_set(left), as_set(right)
+
+    assert kernels.set_jaccard(*sets, shift) == reference.set_jaccard(*sets, shift)
+
+
+@given(
+    st.lists(st.tuples(st.lists(FEW_VALUES), st.lists(st.integers(0, 3), min_size=3, max_size=3))),
+    st.floats(0.05, 1.0),
+    st.integers(1, 4),
+    st.integers(1, 3),
+)
+def test_verified_groups(documents, threshold, max_comparisons, max_bucket):
+    sets = [as_set(values) for values, _ in documents]
+    keys = np.array([row for _, row in documents], np.uint64).reshape(len(documents), 3).T
+    set_offsets = np.zeros(len(sets) + 1, np.int64)
+    set_offsets[1:] = np.cumsum([len(values) for values in sets])
+    group = (
+        np.concatenate([np.empty(0, np.uint64), *sets]),
+        set_offsets,
+        np.arange(len(sets), dtype=np.uint8) % 3,
+        keys,
+        threshold,
+    )
+
+    for bounds in ((max_comparisons, max_bucket), (128, 256)):
+        got = kernels.verify_group(*group, *bounds)
+        for mine, theirs in zip(got, reference.verify_group(*group, *bounds), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+
+
+@given(st.integers(1, 12), st.data())
+def test_components_whatever_the_order_and_the_split_of_the_edges(num_nodes, data):
+    node = st.integers(0, num_nodes - 1)
+    edges = data.draw(st.lists(st.tuples(node, node), max_size=15))
+    cut = data.draw(st.integers(0, len(edges)))
+    shuffled = data.draw(st.permutations(edges))
+    ends = np.array(edges, np.int64).reshape(len(edges), 2)
+    mixed = np.array(shuffled, np.int64).reshape(len(edges), 2)
+
+    expected = np.arange(num_nodes)
+    reference.unite_edges(expected, ends[:, 0], ends[:, 1])
+    parents = np.arange(num_nodes)
+    kernels.unite_edges(parents, mixed[:cut, 0], mixed[:cut, 1])
+    kernels.unite_edges(parents, mixed[cut:, 0], mixed[cut:, 1])
+
+    np.testing.assert_array_equal(
+        kernels.resolve_components(parents), reference.resolve_components(expected)
+    )
+
+
+def test_hashes_do_not_go_through_floating_point():
+    """numba computes `uint64 op int64` in float64: 53 bits would survive."""
+    from gristmill.kernels.mixing import mix64, rotate_left
+
+    for word in (0, 1, 2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1, 0x0123456789ABCDEF):
+        expected = reference_mix(word)
+        assert int(mix64(np.uint64(word))) == expected
+        rotated = (word << 31 | word >> 33) % 2**64
+        assert int(rotate_left(np.uint64(word), np.uint64(31))) == rotated
+
+
+def reference_mix(word):
+    from gristmill.kernels.reference.hashing import mix64
+
+    return mix64(word)
+
+
+def test_the_hash_passes_smhashers_verification():
+    """SMHasher's value for MurmurHash3_x64_128: hash of the hashes of 0, 1, ... 255 bytes."""
+    hashes = b""
+    for length in range(256):
+        data = np.arange(length, dtype=np.uint8)
+        offsets = np.array([0, length], np.int64)
+        hashes += kernels.hash_documents(data, offsets, 256 - length).astype("<u8").tobytes()
+    final = kernels.hash_documents(np.frombuffer(hashes, np.uint8), np.array([0, len(hashes)]))
+
+    assert int.from_bytes(final.astype("<u8").tobytes()[:4], "little") == 0x6384BA69
+
+
+@pytest.mark.parametrize("name", ["hash_documents", "band_keys", "shingle_sets"])
+@pytest.mark.parametrize("offsets", [[0, 5, 3], [0, 20], [-1, 4], []])
+def test_offsets_outside_of_the_text_are_refused(name, offsets):
+    data = np.zeros(10, np.uint8)
+
+    with pytest.raises(ValueError, match="do not lie in order within the 10 bytes"):
+        getattr(kernels, name)(data, np.array(offsets, np.int64))
+
+
+def test_numbers_of_a_wrong_type_are_refused_not_converted():
+    with pytest.raises(TypeError, match="takes uint8 here, but was given int64"):
+        kernels.hash_documents(np.zeros(4, np.int64), np.array([0, 4]))
+
+
+def test_an_edge_to_a_node_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="names node 5, but there are 3 nodes"):
+        kernels.unite_edges(np.arange(3), np.array([0]), np.array([5]))
