@@ -1,0 +1,80 @@
+"""Datasets in, a tree of text out: what is in them, before any accelerator is used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .blend import BlendedDataset
+from .reader import IndexedDataset
+from .samples import SampleDataset
+from .split import TokenSplit
+
+
+def describe(
+    dataset: IndexedDataset | SampleDataset | BlendedDataset, num_samples: int | None = None
+) -> str:
+    """Return a tree of text with counts, and for a blend what each dataset will give.
+
+    Args:
+        dataset: what to describe.
+        num_samples: samples the run will draw; default: `len(dataset)`.
+    """
+    if isinstance(dataset, IndexedDataset):
+        return "\n".join(_prefix_lines(dataset))
+    if isinstance(dataset, SampleDataset):
+        count = len(dataset) if num_samples is None else num_samples
+        return "\n".join((_sample_line(dataset, count), *_indent(_split_lines(dataset.split))))
+    count = len(dataset) if num_samples is None else num_samples
+    num_tokens = sum(part.num_tokens for part in dataset.datasets)
+    lines = [
+        f"blend of {len(dataset.datasets)}: {num_tokens:,} tokens, {count:,} samples of "
+        f"{dataset.sequence_length:,} = {count * dataset.sequence_length:,} tokens to draw"
+    ]
+    draws = dataset.tree.counts(count)
+    for part, weight, draw in zip(dataset.datasets, dataset.tree.weights, draws, strict=True):
+        share = weight / dataset.tree.total_weight
+        lines.append(f"  weight {weight} ({share:.2%}) {_sample_line(part, draw)}")
+        lines += _indent(_indent(_split_lines(part.split)))
+    return "\n".join(lines)
+
+
+def _sample_line(dataset: SampleDataset, num_samples: int) -> str:
+    epochs = num_samples / dataset.samples_per_epoch
+    return (
+        f"{dataset.name}: {num_samples:,} samples of {dataset.sequence_length:,} = "
+        f"{epochs:.2f} epochs of {dataset.num_tokens:,} tokens "
+        f"({dataset.order}, {dataset.documents})"
+    )
+
+
+def _split_lines(split: TokenSplit) -> list[str]:
+    if len(split.shards) == 1:
+        return _prefix_lines(split.shards[0])
+    size = "" if split.text_bytes is None else f", {split.text_bytes:,} bytes of text"
+    head = f"{len(split.shards)} shards: {split.num_documents:,} documents{size}"
+    return [head, *_indent(line for shard in split.shards for line in _prefix_lines(shard))]
+
+
+def _prefix_lines(dataset: IndexedDataset) -> list[str]:
+    manifest = dataset.manifest
+    text_bytes = None if manifest is None else manifest.text_bytes
+    size = "" if text_bytes is None else f", {text_bytes:,} bytes of text"
+    origin = "no manifest" if manifest is None else f"documents {manifest.document_order}"
+    lines = [
+        f"{dataset.prefix}: {dataset.num_documents:,} documents, {dataset.num_tokens:,} tokens"
+        f"{size} ({dataset.dtype.name}, {origin})"
+    ]
+    for noun, table in (
+        ("language", {} if manifest is None else manifest.languages),
+        ("source", {} if manifest is None else manifest.sources),
+    ):
+        for name, row in sorted(table.items()):
+            lines.append(
+                f"  {noun} {name}: {row['documents']:,} documents, {row['tokens']:,} tokens, "
+                f"{row['text_bytes']:,} bytes of text"
+            )
+    return lines
+
+
+def _indent(lines: Iterable[str]) -> list[str]:
+    return [f"  {line}" for line in lines]

@@ -1,0 +1,280 @@
+"""Samples of one split: a sample's number in, arrays of `sequence_length` out.
+
+    tokens, labels: int64[S]    labels[j] is the token after tokens[j]: they are shifted here, as
+                                Megatron's dataset does. Hugging Face models shift by themselves:
+                                give them `tokens` as labels, with -100 where loss_mask is 0.
+    loss_mask: float32[S]       1 where the label counts. By position, never by token value.
+    position_ids: int64[S]      place in the sample, or in the document (documents="separate").
+    dataset_id: int             number of the dataset in a blend.
+    cu_seqlens: int32[S + 1]    documents="separate" only: bounds of the documents in the sample,
+                                filled up with S so that samples can be stacked.
+
+The arrays of a sample are its own and may be changed in place.
+"""
+
+from __future__ import annotations
+
+import logging
+import operator
+from collections.abc import Sequence
+from typing import Literal, NotRequired, TypedDict, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import IndexedDatasetError, UnknownOrderError
+from .split import PrefixLike, TokenSplit
+from .stable import StableOrder
+
+logger = logging.getLogger(__name__)
+
+Order = Literal["stable", "sequential"]
+Documents = Literal["joined", "separate"]
+
+
+class Sample(TypedDict):
+    """What a trainer gets; the module's docstring has shapes and meaning."""
+
+    tokens: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    loss_mask: NDArray[np.float32]
+    position_ids: NDArray[np.int64]
+    dataset_id: int
+    cu_seqlens: NotRequired[NDArray[np.int32]]
+
+
+class SampleDataset:
+    """Fixed-length samples of one split: `len(dataset)`, `dataset[i]`, each in constant time.
+
+    Args:
+        prefixes: a prefix, or all shards of a group in order; names or opened datasets.
+        sequence_length: S, tokens of a sample.
+        seed: of the order; unused by "sequential".
+        order: "stable" (training): windows visited in a computed random order, epoch after epoch.
+            The last token of the split is followed by its first, as another document would be.
+            "sequential" (evaluation): windows from first to last, the last one padded and masked,
+            every token a label exactly once. The split's first token is predicted from `eod_id`;
+            if that is unknown it is context only and not scored (`num_scored_tokens` tells).
+        documents: "joined": loss and attention cross document bounds, as Megatron's default.
+            "separate": positions start anew, the bounds are in `cu_seqlens`, and the first token of
+            a document is not scored.
+        num_samples: what `len` says; default: one epoch. It never changes the order.
+        eod_id: end-of-document token, for a dataset without a manifest.
+        dataset_id: put into each sample; a blend puts its own numbers there.
+
+    Raises:
+        UnknownOrderError: another order or treatment of documents.
+        IndexedDatasetError: a prefix that cannot be read, or without tokens.
+    """
+
+    def __init__(
+        self,
+        prefixes: PrefixLike | Sequence[PrefixLike],
+        sequence_length: int,
+        *,
+        seed: int = 0,
+        order: Order = "stable",
+        documents: Documents = "joined",
+        num_samples: int | None = None,
+        eod_id: int | None = None,
+        dataset_id: int = 0,
+    ) -> None:
+        _require_offered("order", order, get_args(Order))
+        _require_offered("documents", documents, get_args(Documents))
+        if sequence_length < 1:
+            raise IndexedDatasetError(
+                f"sequence_length is {sequence_length}; a sample has one token or more"
+            )
+        self.split = TokenSplit(prefixes)
+        self.sequence_length = sequence_length
+        self.seed = seed
+        self.order: Order = order
+        self.documents: Documents = documents
+        self.dataset_id = dataset_id
+        self.eod_id = _eod_id(self.split, eod_id)
+        self._stable = StableOrder(
+            self.num_tokens,
+            sequence_length,
+            seed,
+            self.split.fingerprint if order == "stable" else "",
+        )
+        # One EOD stands before the first token of an evaluated split, where it is known.
+        self._num_context = 1 if order == "sequential" and self.eod_id is not None else 0
+        if order == "sequential" and self.num_tokens + self._num_context < 2:
+            raise IndexedDatasetError(
+                f"{self.name}: its only token has no context, so nothing can be scored. Give "
+                "eod_id, or leave the dataset out"
+            )
+        self._num_samples = num_samples
+        if order == "sequential" and (num_samples or 0) > self.samples_per_epoch:
+            raise IndexedDatasetError(
+                f"{self.name} has {self.samples_per_epoch} sequential samples, but num_samples is "
+                f"{num_samples}: tokens would be scored twice. Ask for fewer"
+            )
+        if order == "stable":
+            self._warn_of_input_order()
+
+    def __len__(self) -> int:
+        """Return `num_samples`, else the samples of one epoch."""
+        return self.samples_per_epoch if self._num_samples is None else self._num_samples
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return sample `index`, 0 to `len` - 1 (or from the end, if negative)."""
+        number = operator.index(index)
+        if not -len(self) <= number < len(self):
+            raise IndexError(
+                f"{self.name}: sample {number} was asked for, but there are {len(self)}"
+            )
+        return self.sample(number % len(self))
+
+    def sample(self, position: int) -> Sample:
+        """Return sample `position`; of a stable order any from 0 on, epoch after epoch."""
+        size = self.sequence_length
+        start, num_scored = self._window(position)
+        values = self._read(start, num_scored + 1)
+        if num_scored == size:
+            tokens, labels = values[:-1].copy(), values[1:].copy()
+            loss_mask = np.ones(size, dtype=np.float32)
+        else:
+            tokens, labels = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
+            loss_mask = np.zeros(size, dtype=np.float32)
+            tokens[: num_scored + 1], labels[:num_scored] = values, values[1:]
+            loss_mask[:num_scored] = 1
+        sample = Sample(
+            tokens=tokens,
+            labels=labels,
+            loss_mask=loss_mask,
+            position_ids=np.arange(size, dtype=np.int64),
+            dataset_id=self.dataset_id,
+        )
+        if self.documents == "separate":
+            self._separate(sample, start, num_scored)
+        return sample
+
+    def cu_seqlens(self, position: int) -> NDArray[np.int32]:
+        """Return the bounds of the documents in a sample: int32[num_pieces + 1], from 0 to S.
+
+        They come from the index, in either mode. Padding is a piece of its own.
+        """
+        start, num_scored = self._window(position)
+        starts = self._document_starts(start, num_scored + 1)
+        return self._bounds(starts, num_scored)
+
+    @property
+    def name(self) -> str:
+        """Name of the group, e.g. eng_Latn."""
+        return self.split.name
+
+    @property
+    def num_tokens(self) -> int:
+        """T: tokens of the split."""
+        return self.split.num_tokens
+
+    @property
+    def samples_per_epoch(self) -> int:
+        """Samples until every window was given once."""
+        if self.order == "stable":
+            return self._stable.samples_per_epoch
+        return -(-(self.num_tokens + self._num_context - 1) // self.sequence_length)
+
+    @property
+    def num_scored_tokens(self) -> int:
+        """Labels of one epoch whose loss_mask is 1, with joined documents."""
+        if self.order == "sequential":
+            return self.num_tokens + self._num_context - 1
+        if self.num_tokens < self.sequence_length:
+            return self.num_tokens - 1
+        return self.samples_per_epoch * self.sequence_length
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex of 32 digits: the content of the data, whatever the order and sequence length."""
+        return self.split.fingerprint
+
+    def __repr__(self) -> str:
+        return (
+            f"SampleDataset({self.name!r}: {self.num_tokens} tokens, {self.samples_per_epoch} "
+            f"samples of {self.sequence_length} an epoch, order {self.order}, documents "
+            f"{self.documents})"
+        )
+
+    def _window(self, position: int) -> tuple[int, int]:
+        """Return where a sample's tokens start (-1: with the context EOD) and its scored labels."""
+        size, num_tokens = self.sequence_length, self.num_tokens
+        if position < 0:
+            raise IndexError(f"{self.name}: there is no sample {position}")
+        if self.order == "stable":
+            return self._stable.window_start(
+                position
+            ), size if num_tokens >= size else num_tokens - 1
+        if position >= self.samples_per_epoch:
+            raise IndexError(
+                f"{self.name}: sample {position} was asked for, but there are "
+                f"{self.samples_per_epoch}"
+            )
+        start = position * size - self._num_context
+        return start, min(size, num_tokens - 1 - start)
+
+    def _read(self, start: int, num_tokens: int) -> NDArray[np.int64]:
+        """Read around the ring; position -1 is the context EOD."""
+        if start < 0:
+            assert self.eod_id is not None
+            context = np.array([self.eod_id], dtype=np.int64)
+            return np.concatenate((context, self.split.read(0, num_tokens - 1)))
+        beyond = start + num_tokens - self.num_tokens
+        if beyond <= 0:
+            return self.split.read(start, num_tokens)
+        head = self.split.read(start, num_tokens - beyond)
+        return np.concatenate((head, self.split.read(0, beyond)))
+
+    def _document_starts(self, start: int, num_tokens: int) -> NDArray[np.int64]:
+        """Return where documents start, counted from `start`, in (0, num_tokens)."""
+        beyond = start + num_tokens - self.num_tokens
+        found = [self.split.document_starts(max(start, 0), start + num_tokens) - start]
+        if beyond > 0:
+            found.append(self.split.document_starts(0, beyond) + self.num_tokens - start)
+        starts = np.concatenate(found)
+        return starts[starts > 0]
+
+    def _bounds(self, starts: NDArray[np.int64], num_scored: int) -> NDArray[np.int32]:
+        size = self.sequence_length
+        end_of_tokens = min(num_scored + 1, size)
+        inside = starts[starts < end_of_tokens]
+        return np.unique(np.concatenate(([0], inside, [end_of_tokens, size]))).astype(np.int32)
+
+    def _separate(self, sample: Sample, start: int, num_scored: int) -> None:
+        """Cut a sample at its document bounds."""
+        starts = self._document_starts(start, num_scored + 1)
+        sample["loss_mask"][starts - 1] = 0
+        bounds = self._bounds(starts, num_scored)
+        sample["position_ids"] -= np.repeat(bounds[:-1], np.diff(bounds))
+        padded = np.full(self.sequence_length + 1, self.sequence_length, dtype=np.int32)
+        padded[: len(bounds)] = bounds
+        sample["cu_seqlens"] = padded
+
+    def _warn_of_input_order(self) -> None:
+        if any(manifest.document_order == "input" for manifest in self.split.manifests):
+            logger.warning(
+                "%s: its documents lie in the order of the input, and order 'stable' reads "
+                "neighbours together: a sample holds related documents. Pack it with "
+                "document_order = 'shuffled' if that matters",
+                self.name,
+            )
+
+
+def _require_offered(noun: str, asked: str, offered: Sequence[str]) -> None:
+    if asked not in offered:
+        raise UnknownOrderError(
+            f"{noun} is {asked!r}, which is not offered. Choose one of: {', '.join(offered)}"
+        )
+
+
+def _eod_id(split: TokenSplit, given: int | None) -> int | None:
+    """Return the end-of-document id of the manifests, or the one given for a foreign dataset."""
+    known = {manifest.eod_id for manifest in split.manifests} - {None}
+    if given is not None and known - {given}:
+        raise IndexedDatasetError(
+            f"{split.name}: eod_id {given} was given, but its manifest says {known.pop()}. Leave "
+            "it out: the manifest knows which tokenizer was used"
+        )
+    return next(iter(known), given)

@@ -1,0 +1,135 @@
+"""The shards of one group as one line of tokens: prefixes in, token ranges and bounds out.
+
+Positions count through all shards in their order. What spans two shards is read from both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import IndexedDatasetError, TokenizerMismatchError
+from .manifest import DatasetManifest
+from .reader import IndexedDataset
+
+PrefixLike = str | os.PathLike[str] | IndexedDataset
+
+
+class TokenSplit:
+    """All tokens of a group of prefixes, e.g. the train split of one language.
+
+    Args:
+        prefixes: one prefix (or opened dataset), or all shards of a group in order.
+
+    Raises:
+        IndexedDatasetError: no prefix, or no token in any of them.
+        TokenizerMismatchError: shards made with different tokenizers.
+    """
+
+    def __init__(self, prefixes: PrefixLike | Sequence[PrefixLike]) -> None:
+        given = [prefixes] if isinstance(prefixes, (str, os.PathLike, IndexedDataset)) else prefixes
+        self.shards = [p if isinstance(p, IndexedDataset) else IndexedDataset(p) for p in given]
+        if not self.shards:
+            raise IndexedDatasetError("no prefix was given: a split has one shard or more")
+        self._ends = list(accumulate(shard.num_tokens for shard in self.shards))
+        self.num_tokens = self._ends[-1]
+        if self.num_tokens == 0:
+            raise IndexedDatasetError(
+                f"{self.shards[0].prefix} holds no token ({len(self.shards)} shards), so no sample "
+                "can be drawn from it. Leave it out"
+            )
+        self.manifests: list[DatasetManifest] = [
+            shard.manifest for shard in self.shards if shard.manifest is not None
+        ]
+        require_same_tokenizer((shard.prefix, shard.manifest) for shard in self.shards)
+
+    @property
+    def name(self) -> str:
+        """The group's name: from the manifest, else the file name of the first shard."""
+        group = self.manifests[0].group if self.manifests else None
+        return group or Path(self.shards[0].prefix).name
+
+    @property
+    def num_documents(self) -> int:
+        """Documents of all shards."""
+        return sum(shard.num_documents for shard in self.shards)
+
+    @property
+    def text_bytes(self) -> int | None:
+        """UTF-8 bytes of the text of all shards, where every manifest tells."""
+        counts = [m.text_bytes for m in self.manifests if m.text_bytes is not None]
+        return sum(counts) if len(counts) == len(self.shards) else None
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex of 32 digits: the content of all shards, in order."""
+        digest = hashlib.blake2b(digest_size=16)
+        for shard in self.shards:
+            digest.update(shard.fingerprint.encode())
+        return digest.hexdigest()
+
+    def read(self, start: int, num_tokens: int) -> NDArray[np.int64]:
+        """Return int64[num_tokens] from position `start` on."""
+        tokens = np.empty(num_tokens, dtype=np.int64)
+        filled = 0
+        number = bisect_right(self._ends, start)
+        while filled < num_tokens:
+            first = self._first(number)
+            begin = start + filled - first
+            count = min(num_tokens - filled, self._ends[number] - first - begin)
+            tokens[filled : filled + count] = self.shards[number].read_tokens(begin, count)
+            filled, number = filled + count, number + 1
+        return tokens
+
+    def document_starts(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Return the positions in [start, stop) at which a document starts, in order."""
+        found = []
+        for number in range(bisect_right(self._ends, start), len(self.shards)):
+            first = self._first(number)
+            if first >= stop:
+                break
+            starts = self.shards[number].document_starts(max(start - first, 0), stop - first)
+            found.append(starts + first)
+        return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+
+    def _first(self, number: int) -> int:
+        """Return the position of the first token of a shard."""
+        return self._ends[number - 1] if number else 0
+
+
+def require_same_tokenizer(
+    named_manifests: Iterable[tuple[str, DatasetManifest | None]],
+) -> None:
+    """Refuse manifests that name different tokenizers; what a manifest does not say is not compared.
+
+    Args:
+        named_manifests: (prefix, its manifest or None) of all datasets that are put together.
+
+    Raises:
+        TokenizerMismatchError: names two prefixes and what differs.
+    """
+    seen: dict[str, tuple[str, object]] = {}
+    for prefix, manifest in named_manifests:
+        if manifest is None:
+            continue
+        facts = {
+            "tokenizer fingerprint": (manifest.tokenizer or {}).get("fingerprint"),
+            "vocab_size": manifest.vocab_size,
+            "eod_id": manifest.eod_id,
+        }
+        for noun, value in facts.items():
+            if value is None:
+                continue
+            other, known = seen.setdefault(noun, (prefix, value))
+            if value != known:
+                raise TokenizerMismatchError(
+                    f"{prefix} has {noun} {value}, but {other} has {known}: the same id would mean "
+                    "different text. Tokenize both with one tokenizer, or use them apart"
+                )

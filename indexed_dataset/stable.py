@@ -1,0 +1,56 @@
+"""The order `stable`: a sample's number in, the place of its window out. Nothing is stored.
+
+T tokens and windows of S tokens give N = T // S windows an epoch. Epoch e shifts all windows by an
+offset o_e in [0, S) (o_0 = 0) around the ring of tokens, so that windows begin elsewhere every
+time, and visits them by a permutation of [0, N). Both are computed from (seed, fingerprint of the
+data, e): not from the length of the run, the number of ranks or the rest of a blend.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+
+from ..kernels.reference.permutation import NUM_ROUNDS, permute_position
+
+
+@dataclass(frozen=True, slots=True)
+class StableOrder:
+    """Places of the windows of one split.
+
+    Example: 10 tokens, windows of 3: N = 3, epoch 0 visits the starts 0, 3 and 6 in some order.
+    """
+
+    num_tokens: int
+    """T, at least 1."""
+    sequence_length: int
+    """S, at least 1."""
+    seed: int
+    """Another seed, another order."""
+    fingerprint: str
+    """Other data, another order."""
+
+    @property
+    def samples_per_epoch(self) -> int:
+        """N: whole windows in the split, at least 1 (the only one of a small split is padded)."""
+        return max(self.num_tokens // self.sequence_length, 1)
+
+    def window_start(self, position: int) -> int:
+        """Return the token at which sample `position` (0 on, without end) starts, in [0, T)."""
+        if self.num_tokens < self.sequence_length:
+            return 0
+        epoch, number = divmod(position, self.samples_per_epoch)
+        round_keys, offset_word = _epoch_key(self.seed, self.fingerprint, epoch)
+        window = permute_position(number, self.samples_per_epoch, round_keys)
+        offset = (offset_word * self.sequence_length) >> 64 if epoch else 0
+        return offset + window * self.sequence_length
+
+
+@lru_cache(maxsize=4096)
+def _epoch_key(seed: int, fingerprint: str, epoch: int) -> tuple[tuple[int, ...], int]:
+    """Return the round keys and the offset's 64 random bits of one epoch."""
+    name = f"gristmill stable order 1\n{seed}\n{fingerprint}\n{epoch}\n".encode()
+    stream = b"".join(hashlib.blake2b(name, salt=bytes([i])).digest() for i in range(2))
+    words = [int.from_bytes(stream[i : i + 8], "little") for i in range(0, 8 * NUM_ROUNDS + 8, 8)]
+    return tuple(words[:NUM_ROUNDS]), words[NUM_ROUNDS]
