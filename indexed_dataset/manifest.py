@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from .errors import ManifestError, UnsupportedVersionError
 
@@ -125,7 +127,7 @@ class DatasetManifest:
                 f"{path} has schema_version {raw['schema_version']!r}; this gristmill reads "
                 f"{SCHEMA_VERSION}. Install the gristmill that wrote it"
             )
-        return _checked(cls, raw, path)
+        return cls(**_checked_fields(cls, raw, path))
 
     @classmethod
     def load(cls, path: Path) -> DatasetManifest | None:
@@ -174,6 +176,8 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
+    if isinstance(value, np.integer):  # counts often come from numpy
+        return int(value)
     return value
 
 
@@ -200,55 +204,56 @@ def _is_digest(value: Any) -> bool:
     return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
 
 
-_OPTIONAL = {
-    *("text_bytes", "vocab_size", "eod_id", "max_token_id", "tokenizer", "split", "group"),
-    *("checksums", "origin"),
-}
-_RULES = {
-    "counts": (
-        _is_count,
-        "a whole number",
-        {
-            *("schema_version", "num_documents", "num_sequences", "num_tokens", "text_bytes"),
-            *("vocab_size", "eod_id", "max_token_id", "shard", "num_shards", "block_bytes"),
-        },
-    ),
-    "texts": (
-        lambda value: isinstance(value, str),
-        "a text",
-        {"format", "dtype", "split", "group", "gristmill", "algorithm"},
-    ),
-    "orders": (
-        lambda value: value in ("shuffled", "input"),
-        '"shuffled" or "input"',
-        {"document_order"},
-    ),
-    "tables": (
-        _is_count_table,
-        "a table of documents, tokens and text_bytes",
-        {"languages", "sources"},
-    ),
-    "maps": (
-        lambda value: isinstance(value, dict),
-        "an object",
-        {"side_streams", "config", "stages"},
-    ),
-    "text_maps": (_is_text_map, "an object of texts", {"tokenizer"}),
-    "text_lists": (_is_text_list, "a list of texts", {"origin_files"}),
-    "digests": (_is_digest, "32 hex digits", {"idx", "origin"}),
-    "digest_lists": (
-        lambda value: isinstance(value, (list, tuple)) and all(map(_is_digest, value)),
+_COUNT = (_is_count, "a whole number from 0 on")
+_SIZE = (lambda value: _is_count(value) and value > 0, "a whole number from 1 on")
+_TEXT = (lambda value: isinstance(value, str), "a text")
+_OBJECT = (lambda value: isinstance(value, dict), "an object")
+_TABLE = (_is_count_table, "a table of documents, tokens and text_bytes")
+_DIGEST_HEX = (_is_digest, "32 hex digits")
+
+_OPTIONAL = frozenset(
+    {"text_bytes", "vocab_size", "eod_id", "max_token_id", "tokenizer", "split", "group"}
+    | {"checksums", "origin"}
+)
+_RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "schema_version": _COUNT,
+    "format": _TEXT,
+    "dtype": _TEXT,
+    "num_documents": _COUNT,
+    "num_sequences": _COUNT,
+    "num_tokens": _COUNT,
+    "text_bytes": _COUNT,
+    "vocab_size": _SIZE,
+    "eod_id": _COUNT,
+    "max_token_id": _COUNT,
+    "tokenizer": (_is_text_map, "an object of texts"),
+    "document_order": (lambda value: value in ("shuffled", "input"), '"shuffled" or "input"'),
+    "split": _TEXT,
+    "group": _TEXT,
+    "shard": _COUNT,
+    "num_shards": _SIZE,
+    "languages": _TABLE,
+    "sources": _TABLE,
+    "origin_files": (_is_text_list, "a list of texts"),
+    "side_streams": _OBJECT,
+    "checksums": _OBJECT,
+    "config": _OBJECT,
+    "stages": _OBJECT,
+    "gristmill": _TEXT,
+    "algorithm": _TEXT,
+    "block_bytes": _SIZE,
+    "bin": (
+        lambda value: isinstance(value, list) and all(map(_is_digest, value)),
         "a list of 32 hex digits each",
-        {"bin"},
     ),
+    "idx": _DIGEST_HEX,
+    "origin": _DIGEST_HEX,
 }
-_RULE_OF_FIELD = {
-    name: (test, wording) for test, wording, names in _RULES.values() for name in names
-}
+"""For each field of a manifest and its checksums: the test it must pass, and that in words."""
 
 
-def _checked(cls: Any, raw: Mapping[str, Any], path: Path) -> Any:
-    """Build a manifest (or its checksums) from JSON, field by field."""
+def _checked_fields(cls: type, raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return the arguments of a manifest (or of its checksums) from JSON, each one checked."""
     known = {f.name for f in fields(cls)}
     for name in sorted(known ^ set(raw)):
         state = "is missing" if name in known else "is not known"
@@ -258,17 +263,13 @@ def _checked(cls: Any, raw: Mapping[str, Any], path: Path) -> Any:
         )
     values: dict[str, Any] = {}
     for name, value in raw.items():
-        if value is None and name in _OPTIONAL:
-            values[name] = None
-            continue
-        if name == "checksums" and isinstance(value, dict):
-            values[name] = _checked(Checksums, value, path)
-            continue
-        test, wording = _RULE_OF_FIELD.get(name, (lambda _: False, "an object"))
-        if not test(value):
+        test, wording = _RULES[name]
+        if not (test(value) or (value is None and name in _OPTIONAL)):
             raise ManifestError(
                 f'{path}: the field "{name}" is {str(value)[:80]!r}, not {wording}. '
                 "The manifest is damaged: copy or write the dataset again"
             )
+        if name == "checksums" and value is not None:
+            value = Checksums(**_checked_fields(Checksums, value, path))
         values[name] = tuple(value) if isinstance(value, list) else value
-    return cls(**values)
+    return values

@@ -118,7 +118,7 @@ class IndexedDataset:
                 f"there are {self.num_tokens}"
             )
         tokens = np.empty(num_tokens, dtype=self.dtype)
-        buffer = memoryview(tokens.view(np.uint8)) if num_tokens else memoryview(b"")
+        buffer = tokens.view(np.uint8).data
         position, missing = start * self.dtype.itemsize, len(buffer)
         while missing:
             count = os.preadv(self._bin_file(), [buffer[-missing:]], position)

@@ -107,7 +107,7 @@ class TokenSplit:
 def require_same_tokenizer(
     named_manifests: Iterable[tuple[str, DatasetManifest | None]],
 ) -> None:
-    """Refuse manifests that name different tokenizers; what a manifest does not say is not compared.
+    """Refuse manifests that name different tokenizers; what one does not say is not compared.
 
     Args:
         named_manifests: (prefix, its manifest or None) of all datasets that are put together.

@@ -110,8 +110,8 @@ def _manifest_problems(
     known = (manifest.tokenizer or {}).get("fingerprint")
     if tokenizer_fingerprint not in (None, known):
         yield (
-            f"{path}: it was made with tokenizer {known}, not {tokenizer_fingerprint}: its ids mean "
-            "other text. Use its own tokenizer"
+            f"{path}: it was made with tokenizer {known}, not {tokenizer_fingerprint}: its ids "
+            "mean other text. Use its own tokenizer"
         )
     if manifest.vocab_size is not None:
         for name, number in (("max_token_id", manifest.max_token_id), ("eod_id", manifest.eod_id)):
@@ -156,9 +156,9 @@ def _content_problems(dataset: IndexedDataset) -> Iterator[str]:
     for path, expected in ((paths.idx, checksums.idx), (paths.origin, checksums.origin)):
         if expected is None:
             continue
-        digest = _file_digest(path)
-        if digest != expected:
-            state = "is missing" if digest is None else f"has checksum {digest}"
+        actual = _file_digest(path)
+        if actual != expected:
+            state = "is missing" if actual is None else f"has checksum {actual}"
             yield (f"{path} {state}, the manifest says {expected}. Copy or write the dataset again")
 
 
