@@ -1,0 +1,248 @@
+"""A config in, running ranks out: one process each, started here unless torchrun already has.
+
+The parent starts `python -m gristmill.trainer.launch` once a rank through torch.distributed's own
+launcher, which stops all ranks when one dies. A rank that fails leaves its error in a file; the
+parent turns the first cause into one message.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import (
+    ChildFailedError,
+    ProcessFailure,
+    get_error_handler,
+)
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from .config import PretrainConfig, from_dict, to_dict
+
+logger = logging.getLogger(__name__)
+
+_SHUTDOWN_SECONDS = 600  # a rank that is told to stop first saves a checkpoint
+
+
+class RankFailedError(RuntimeError):
+    """A rank died; all others were stopped."""
+
+
+class PretrainError(ValueError):
+    """A rank refused what it was given; the message is the rank's own."""
+
+
+def is_launched() -> bool:
+    """Whether this process is a rank that torchrun (or our own launcher) started."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def usable_cores() -> int:
+    """Return the cores this process may use: CPU affinity, and the cgroup's quota if lower."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            cores = min(cores or 1, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass
+    return cores or 1
+
+
+def choose_device(config: PretrainConfig) -> torch.device:
+    """Return the device of this rank.
+
+    Raises:
+        ValueError: cuda was asked for where there is none.
+    """
+    kind = config.training.device
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    if kind == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise ValueError(
+            'training.device = "cuda", but torch finds no GPU (it may be the CPU build of torch, '
+            'or the driver is missing): install the other build, or set it to "auto"'
+        )
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def count_ranks(config: PretrainConfig) -> int:
+    """Return how many ranks to start: tensor parallel times data parallel size.
+
+    Raises:
+        ValueError: more ranks than GPUs, or sizes that do not divide them.
+    """
+    if is_launched():
+        return int(os.environ["WORLD_SIZE"])
+    tensor, data = config.parallel.tensor_parallel_size, config.parallel.data_parallel_size
+    if choose_device(config).type == "cpu":
+        return tensor * max(1, data)
+    gpus = torch.cuda.device_count()
+    ranks = tensor * (data or max(1, gpus // tensor))
+    if ranks > gpus:
+        raise ValueError(
+            f"parallel.tensor_parallel_size = {tensor} times data_parallel_size = {max(1, data)} "
+            f"needs {ranks} GPUs, this machine has {gpus}. Choose a smaller layout, start the "
+            'ranks of several machines with torchrun, or set training.device = "cpu"'
+        )
+    return ranks
+
+
+def launch(config: PretrainConfig, output: Path, num_ranks: int) -> None:
+    """Run the training in `num_ranks` processes of this machine and wait for them.
+
+    A SIGTERM or Ctrl-C goes on to the ranks, which save a checkpoint and leave; this function
+    then raises KeyboardInterrupt or SystemExit.
+
+    Raises:
+        PretrainError: what a rank refused, in its own words.
+        RankFailedError: a rank died; names it and its last words.
+    """
+    environment = dict(os.environ)
+    on_cpu = choose_device(config).type == "cpu"
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(_SHUTDOWN_SECONDS))
+    os.environ["OMP_NUM_THREADS"] = str(threads_per_rank(config, num_ranks))
+    if on_cpu:
+        # gloo otherwise asks the host's name for an address, which may not resolve.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    launcher = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=num_ranks,
+        run_id=f"gristmill-{os.getpid()}",
+        rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0",
+        local_addr="127.0.0.1",
+        max_restarts=0,
+        monitor_interval=0.1,
+        logs_specs=DefaultLogsSpecs(),
+    )
+    arguments = ["-m", "gristmill.trainer.launch", str(output), json.dumps(to_dict(config))]
+    # The launcher reports failures in a banner of its own; ours is the one message.
+    noisy = logging.getLogger("torch.distributed.elastic")
+    level = noisy.level
+    noisy.setLevel(logging.CRITICAL)
+    try:
+        elastic_launch(launcher, sys.executable)(*arguments)
+    except ChildFailedError as error:
+        raise _explain(error) from None
+    except SignalException as error:
+        if error.sigval == signal.SIGINT:
+            raise KeyboardInterrupt from None
+        raise SystemExit(128 + error.sigval) from None
+    finally:
+        noisy.setLevel(level)
+        os.environ.clear()
+        os.environ.update(environment)
+
+
+def threads_per_rank(config: PretrainConfig, ranks_here: int) -> int:
+    """Return the CPU threads of each of `ranks_here` ranks on this machine."""
+    return config.parallel.threads_per_rank or max(1, usable_cores() // ranks_here)
+
+
+@contextmanager
+def process_group(config: PretrainConfig) -> Iterator[torch.device]:
+    """Yield this rank's device, with threads set and the ranks connected while it lasts."""
+    device = choose_device(config)
+    torch.set_num_threads(threads_per_rank(config, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        # Matrix products that repeat bit for bit need it, and it is read once, at the first one.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    mine = is_launched() and not dist.is_initialized()
+    if mine:
+        dist.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo",
+            device_id=device if device.type == "cuda" else None,
+        )
+    try:
+        yield device
+    finally:
+        if mine:
+            dist.destroy_process_group()
+
+
+def _explain(error: ChildFailedError) -> Exception:
+    """Return the one exception that says why the ranks stopped."""
+
+    def killed(failure: ProcessFailure) -> bool:
+        return failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM
+
+    # A rank killed from outside leaves no words, and its neighbours complain before it is noticed.
+    rank, failure = min(
+        error.failures.items(), key=lambda item: (not killed(item[1]), item[1].timestamp)
+    )
+    details = _recorded(failure)
+    if details.get("refused"):
+        return PretrainError(details["text"])
+    if killed(failure):
+        words = (
+            f"died of signal {signal.Signals(-failure.exitcode).name} (a kill from outside, or no "
+            "memory left)"
+        )
+    else:
+        words = f"failed: {details.get('text', failure.message)}"
+    trace = f"\n{details['traceback']}" if "traceback" in details else ""
+    return RankFailedError(
+        f"rank {rank} {words}; all other ranks were stopped. What was trained since the last "
+        f"checkpoint is lost: run the same command again to go on from there{trace}"
+    )
+
+
+def _recorded(failure: ProcessFailure) -> dict[str, Any]:
+    """Return what the rank wrote down about its end, in `_record_failure`."""
+    message = failure.message
+    if isinstance(message, dict):
+        message = message.get("message", "")
+    try:
+        details = json.loads(message)
+    except (TypeError, ValueError):
+        return {"text": str(message)}
+    return details if isinstance(details, dict) else {"text": str(message)}
+
+
+def _record_failure(error: BaseException) -> None:
+    import traceback
+
+    refused = isinstance(error, ValueError | OSError)
+    details: dict[str, Any] = {"refused": refused, "text": str(error) or type(error).__name__}
+    if not refused:
+        details["text"] = f"{type(error).__name__}: {error}"
+        details["traceback"] = "".join(traceback.format_exception(error)).rstrip()
+    # The launcher's handler writes the message of what it is given to the file the parent reads.
+    get_error_handler().record_exception(RuntimeError(json.dumps(details)))
+
+
+def main() -> int:
+    """Be one rank: arguments are the output folder and the config as JSON."""
+    from .pretrain import train
+
+    logging.basicConfig(
+        level=logging.INFO if os.environ["RANK"] == "0" else logging.ERROR, format="%(message)s"
+    )
+    output, config = Path(sys.argv[1]), from_dict(PretrainConfig, json.loads(sys.argv[2]))
+    try:
+        train(config, output)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except Exception as error:
+        _record_failure(error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""One record of each logged step in; a line, a JSON line and TensorBoard scalars out."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..indexed_dataset.atomic import write_atomically
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+logger = logging.getLogger(__name__)
+
+FILE = "metrics.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class StepMetrics:
+    """What is known about the steps since the last line."""
+
+    step: int
+    """Optimizer steps taken."""
+    loss: float
+    """Mean nll of this step's tokens, nats."""
+    learning_rate: float
+    """Of this step."""
+    gradient_norm: float
+    """Global L2 norm before clipping."""
+    tokens_per_second: float
+    """Tokens of all ranks, since the last line."""
+    data_wait_share: float
+    """Share of the time since the last line in which this rank waited for data."""
+    consumed_samples: int
+    """Samples of the blend trained on."""
+    consumed_tokens: int
+    """The same in tokens."""
+
+
+class MetricsLog:
+    """Writes metrics of one run; continues after an interruption as if there had been none.
+
+    Args:
+        output: folder of the run.
+        step: steps that the run has taken; later records, of a run cut off, are dropped.
+        num_steps: length of the training, for the lines.
+    """
+
+    def __init__(self, output: Path, step: int, num_steps: int, tensorboard: bool) -> None:
+        self._path = output / FILE
+        self._num_steps = num_steps
+        _drop_after(self._path, step)
+        self._tensorboard: SummaryWriter | None = None
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._tensorboard = SummaryWriter(
+                str(output / "tensorboard"), purge_step=step + 1 if step else None
+            )
+
+    def log(self, metrics: StepMetrics) -> None:
+        """Write one step's metrics everywhere."""
+        width = len(str(self._num_steps))
+        logger.info(
+            "step %*d/%d | loss %.4f | lr %.2e | grad norm %.3f | %s tokens/s | data wait %.1f %%",
+            width,
+            metrics.step,
+            self._num_steps,
+            metrics.loss,
+            metrics.learning_rate,
+            metrics.gradient_norm,
+            f"{metrics.tokens_per_second:,.0f}",
+            100 * metrics.data_wait_share,
+        )
+        values = asdict(metrics)
+        self._append(values)
+        del values["step"]
+        self._scalars("train", values, metrics.step)
+
+    def log_evaluation(self, step: int, values: dict[str, float]) -> None:
+        """Write scores of a validation: name -> value."""
+        self._append({"step": step, "validation": values})
+        self._scalars("validation", values, step)
+
+    def close(self) -> None:
+        """Flush what is buffered."""
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+
+    def _append(self, values: dict[str, object]) -> None:
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values, ensure_ascii=False) + "\n")
+
+    def _scalars(self, tag: str, values: dict[str, float], step: int) -> None:
+        if self._tensorboard is not None:
+            for name, value in values.items():
+                self._tensorboard.add_scalar(f"{tag}/{name}", value, step)
+
+
+def read_metrics(output: Path) -> list[dict[str, float]]:
+    """Return the records of a run's training steps, in order."""
+    lines = (output / FILE).read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    return [record for record in records if "loss" in record]
+
+
+def _drop_after(path: Path, step: int) -> None:
+    """Remove records of steps that will be taken again, and a line that was cut off."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if record["step"] <= step:
+            kept.append(line + "\n")
+    write_atomically(path, "".join(kept).encode())
