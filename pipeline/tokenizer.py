@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..indexed_dataset import dtype_for_vocab_size
 from . import cuts
 from .token_bytes import count_token_bytes
 from .tokenizer_files import (
@@ -27,9 +28,6 @@ from .tokenizer_files import (
 logger = logging.getLogger(__name__)
 
 Tokens = NDArray[np.uint16] | NDArray[np.int32]
-
-MAX_UINT16_VOCABULARY = 65_500
-"""Vocabularies below it are written as uint16, as Megatron does; larger ones as int32."""
 
 CHUNK_BYTES = 1_000_000
 """Text bytes that go through `tokenizers` in one call: what bounds its memory (see cuts.py)."""
@@ -84,9 +82,7 @@ class Tokenizer:
         vocabulary = self._engine.get_vocab(with_added_tokens=True)
         self.vocab_size: int = max(vocabulary.values(), default=-1) + 1
         """One more than the largest id (ids need not be dense)."""
-        self.dtype: np.dtype[Any] = np.dtype(
-            np.uint16 if self.vocab_size < MAX_UINT16_VOCABULARY else np.int32
-        )
+        self.dtype: np.dtype[Any] = dtype_for_vocab_size(self.vocab_size)
         """uint16 below 65,500 ids, else int32: Megatron's rule."""
         self.eod: str | None = self._find_eod(eod, vocabulary)
         """The token that ends a document; None if it is not known (see `eod_id`)."""
