@@ -17,7 +17,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.reference.blend import left_samples, locate_position
 from .errors import IndexedDatasetError
 from .samples import Sample, SampleDataset
 from .split import require_same_tokenizer
@@ -54,6 +53,8 @@ class BlendTree:
 
     def locate(self, position: int) -> tuple[int, int]:
         """Return (dataset, index among its samples) of one position."""
+        from ..kernels.reference.blend import locate_position
+
         return locate_position(position, self.children, self.node_weights)
 
     def locate_many(
@@ -70,6 +71,8 @@ class BlendTree:
 
     def counts(self, num_samples: int) -> list[int]:
         """Return how many of the first `num_samples` positions each dataset gives."""
+        from ..kernels.reference.blend import left_samples
+
         counts = [0] * len(self.weights)
         pending = [(len(self.children) - 1, num_samples)]
         while pending:

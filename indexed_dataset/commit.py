@@ -122,11 +122,15 @@ class UnfinishedPrefix:
             raise
 
     def _refuse_existing(self) -> None:
-        # A .bin alone is what a killed writer leaves: nobody can open it, so it is not in the way.
-        if not self._overwrite and self.paths.idx.exists():
+        if self._overwrite:
+            return
+        # A .bin alone is in the way, unless a temporary .idx shows that a killed writer left it.
+        is_leftover = not self.paths.idx.exists() and self._temporary("idx").exists()
+        found = [path.name for path in (self.paths.idx, self.paths.bin) if path.exists()]
+        if found and not is_leftover:
             raise PrefixExistsError(
-                f"the dataset {self.prefix} exists already, and nothing was written. Choose "
-                "another prefix, remove its files, or allow overwriting"
+                f"the dataset {self.prefix} exists already ({', '.join(found)}), and nothing was "
+                "written. Choose another prefix, remove its files, or allow overwriting"
             )
 
     def _temporary(self, kind: FileKind) -> Path:

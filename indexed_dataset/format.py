@@ -187,14 +187,11 @@ def check_index_arrays(
                 f"{path}: document {bad} ends at sequence {int(document_indices[bad + 1])}, before "
                 f"its first sequence {int(document_indices[bad])}. {remedy}"
             )
-    check_document_ends(document_indices, num_sequences, path)
+    check_document_ends(int(document_indices[0]), int(document_indices[-1]), num_sequences, path)
 
 
-def check_document_ends(
-    document_indices: NDArray[np.int64], num_sequences: int, path: Path
-) -> None:
-    """Check that the documents start at sequence 0 and end at the last one (constant time)."""
-    first, last = int(document_indices[0]), int(document_indices[-1])
+def check_document_ends(first: int, last: int, num_sequences: int, path: Path) -> None:
+    """Check that the documents start at sequence 0 and end at the last one."""
     if first != 0 or last != num_sequences:
         raise CorruptIndexError(
             f"{path}: its documents span the sequences {first} to {last}, but it has the sequences "

@@ -1,9 +1,8 @@
 """Reading a prefix: PREFIX.bin, PREFIX.idx (and PREFIX.json) in, token arrays out.
 
-Opening costs a header, a few bounds and the manifest, whatever the size; the index of a small
-dataset is also checked entry by entry. Each read checks the entries that it uses, and a token is
-only ever returned if it was read from the file: bytes come by `pread` with their count checked,
-so a file cut off later is an error and not old memory or a crash.
+Opening costs a header, a few bounds and the manifest, whatever the size. A token is only ever
+returned if it was read from the file: bytes come by `pread` with their count checked, so a file
+cut off while it is in use is an error and not old memory or a crash.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import operator
 import os
-from bisect import bisect_left, bisect_right
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -19,24 +17,11 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import (
-    CorruptIndexError,
-    IndexedDatasetError,
-    ManifestError,
-    PrefixNotFoundError,
-    TruncatedDataError,
-)
-from .format import (
-    HEADER_BYTES,
-    Header,
-    check_document_ends,
-    check_index_arrays,
-    unpack_header,
-)
+from .errors import IndexedDatasetError, ManifestError, PrefixNotFoundError, TruncatedDataError
+from .index import Index
 from .manifest import DatasetManifest
 from .paths import prefix_paths, strip_suffix
 
-_CHECKED_AT_OPEN_BYTES = 1 << 20  # an index up to this size is checked whole: half a millisecond
 _REMEDY = "Copy or write the dataset again"
 
 
@@ -52,22 +37,32 @@ class IndexedDataset:
         TruncatedDataError: the .bin is shorter or longer than the index says.
         ManifestError: the .json is damaged or belongs to another dataset.
 
-    Arrays that come back are the caller's own. Pickles as its path: a worker process opens the
-    files again. The files stay closed until tokens are read.
+    Arrays of tokens that come back are the caller's own. Pickles as its path: a worker process
+    opens the files again. The .bin stays closed until tokens are read.
     """
 
     def __init__(self, prefix: str | os.PathLike[str]) -> None:
+        self._bin_descriptor: int | None = None
         self.prefix = strip_suffix(prefix)
         self._paths = prefix_paths(prefix)
-        self._bin_descriptor: int | None = None
-        self._header, self._bin_bytes = self._open_index()
+        try:
+            self._index = Index(self._paths.idx)
+            bin_bytes = os.stat(self._paths.bin).st_size
+        except FileNotFoundError as error:
+            raise self._not_found(Path(error.filename)) from None
+        if bin_bytes != self._index.bin_bytes:
+            state = "cut off" if bin_bytes < self._index.bin_bytes else "of another dataset"
+            raise TruncatedDataError(
+                f"{self._paths.bin} has {bin_bytes} bytes, but {self._paths.idx.name} describes "
+                f"{self._index.bin_bytes}: it is {state}. {_REMEDY}"
+            )
         self.manifest = DatasetManifest.load(self._paths.json)
         if self.manifest is not None:
             self._compare_manifest(self.manifest)
 
     def __len__(self) -> int:
         """Return the number of sequences."""
-        return self._header.num_sequences
+        return self._index.num_sequences
 
     @overload
     def __getitem__(self, index: int) -> NDArray[Any]: ...
@@ -86,23 +81,20 @@ class IndexedDataset:
             IndexError: no such sequence.
             IndexedDatasetError: the sequence has no such tokens.
         """
-        start, num_tokens = self._sequence_span(index)
+        start, stop = self._index.sequence_span(self._number(index, len(self), "sequence"))
         if length is None:
-            length = num_tokens - offset
-        if offset < 0 or length < 0 or offset + length > num_tokens:
+            length = stop - start - offset
+        if offset < 0 or length < 0 or offset + length > stop - start:
             raise IndexedDatasetError(
                 f"{self.prefix}: {length} tokens from offset {offset} were asked for, but sequence "
-                f"{index} has {num_tokens} tokens. Ask for a part of it"
+                f"{index} has {stop - start} tokens. Ask for a part of it"
             )
         return self.read_tokens(start + offset, length)
 
     def get_document(self, index: int) -> NDArray[Any]:
         """Return all tokens of document `index`, whatever sequences it was split into."""
-        index = self._normal_index(index, self.num_documents, "document")
-        first, last = (int(bound) for bound in self.document_indices[index : index + 2])
-        if not 0 <= first <= last <= len(self):
-            raise self._corrupt(f"document {index} spans the sequences {first} to {last}")
-        start, stop = self._token_position(first), self._token_position(last)
+        number = self._number(index, self.num_documents, "document")
+        start, stop = self._index.document_span(number)
         return self.read_tokens(start, stop - start)
 
     def read_tokens(self, start: int, num_tokens: int) -> NDArray[Any]:
@@ -119,7 +111,7 @@ class IndexedDataset:
             )
         tokens = np.empty(num_tokens, dtype=self.dtype)
         buffer = tokens.view(np.uint8).data
-        position, missing = start * self.dtype.itemsize, len(buffer)
+        position, missing = start * self.dtype.itemsize, tokens.nbytes
         while missing:
             count = os.preadv(self._bin_file(), [buffer[-missing:]], position)
             if count == 0:
@@ -133,92 +125,75 @@ class IndexedDataset:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype of the tokens in the file."""
-        return self._header.dtype
+        return self._index.header.dtype
 
     @property
     def num_sequences(self) -> int:
         """Number of sequences, the same as `len`."""
-        return self._header.num_sequences
+        return self._index.num_sequences
 
     @property
     def num_documents(self) -> int:
         """Number of documents, empty ones included."""
-        return self._header.num_document_indices - 1
+        return self._index.num_documents
 
     @property
     def num_tokens(self) -> int:
         """Number of tokens in the file."""
-        return self._bin_bytes // self.dtype.itemsize
+        return self._index.bin_bytes // self.dtype.itemsize
 
     @property
     def sequence_lengths(self) -> NDArray[np.int32]:
         """int32[num_sequences], memory-mapped, read-only and not aligned."""
-        lengths: NDArray[np.int32] = self._index_map[HEADER_BYTES:][: 4 * len(self)].view("<i4")
-        return lengths
+        return self._index.lengths
 
     @property
     def sequence_pointers(self) -> NDArray[np.int64]:
         """int64[num_sequences], byte offsets in the .bin, memory-mapped, read-only."""
-        first = HEADER_BYTES + 4 * len(self)
-        pointers: NDArray[np.int64] = self._index_map[first:][: 8 * len(self)].view("<i8")
-        return pointers
+        return self._index.pointers
 
     @property
     def document_indices(self) -> NDArray[np.int64]:
         """int64[num_documents + 1], bounds of the documents in sequences, memory-mapped."""
-        first = HEADER_BYTES + 12 * len(self)
-        size = 8 * self._header.num_document_indices
-        bounds: NDArray[np.int64] = self._index_map[first:][:size].view("<i8")
-        return bounds
+        return self._index.document_indices
 
     @property
     def sequence_modes(self) -> NDArray[np.int8] | None:
         """int8[num_sequences] of a multimodal dataset (0 text, 1 image), else None."""
-        first = self._header.index_bytes
-        if len(self._index_map) == first:
-            return None
-        modes: NDArray[np.int8] = self._index_map[first:].view("i1")
-        return modes
+        return self._index.modes
 
     @property
     def document_lengths(self) -> NDArray[np.int64]:
         """int64[num_documents], tokens of each document (computed: 8 bytes a document)."""
-        ends = np.zeros(len(self) + 1, dtype=np.int64)
-        np.cumsum(self.sequence_lengths, dtype=np.int64, out=ends[1:])
-        bounds = np.asarray(self.document_indices)
-        if bounds.min() < 0 or bounds.max() > len(self):
-            raise self._corrupt("a document bound lies outside of the sequences")
-        return np.diff(ends[bounds])
+        return self._index.document_lengths
 
     def document_starts(self, start: int, stop: int) -> NDArray[np.int64]:
         """Return the token positions in [start, stop) at which a document with tokens starts.
 
-        Found by bisection in the index, never by looking at token values. Example: documents of
-        3, 2 and 4 tokens have the starts 0, 3 and 5, so document_starts(1, 6) == [3, 5].
+        Example: documents of 3, 2 and 4 tokens: document_starts(1, 6) == [3, 5].
         """
-        stop = min(stop, self.num_tokens)
-        if start >= stop:
-            return np.zeros(0, dtype=np.int64)
-        itemsize = self.dtype.itemsize
-        pointers, bounds = self.sequence_pointers, self.document_indices
-        first = bisect_left(pointers, start * itemsize)
-        last = bisect_left(pointers, stop * itemsize, lo=first)
-        low = bisect_left(bounds, first)
-        high = bisect_left(bounds, last, lo=low)
-        sequences = np.asarray(bounds[low:high])
-        if sequences.size and not (first <= sequences.min() and sequences.max() < last):
-            raise self._corrupt(f"the document bounds {low} to {high} are not in order")
-        starts = np.unique(np.asarray(pointers[sequences]) // itemsize)
-        if starts.size and not (start <= starts[0] and starts[-1] < stop):
-            raise self._corrupt(f"the sequences {first} to {last} are not in order")
-        return starts
+        return self._index.document_starts(start, min(stop, self.num_tokens))
 
     def document_at(self, position: int) -> int:
         """Return the number of the document that holds token `position` of the .bin."""
-        if not 0 <= position < self.num_tokens:
-            raise IndexError(f"{self.prefix}: token {position} of {self.num_tokens}")
-        sequence = bisect_right(self.sequence_pointers, position * self.dtype.itemsize) - 1
-        return bisect_right(self.document_indices, sequence) - 1
+        return self._index.document_at(self._number(position, self.num_tokens, "token"))
+
+    def origin(self, index: int) -> tuple[str, int] | None:
+        """Return the input file and the row or byte offset that document `index` came from.
+
+        None if the dataset has no PREFIX.origin.
+        """
+        number = self._number(index, self.num_documents, "document")
+        if self.manifest is None or not self._paths.origin.exists():
+            return None
+        with open(self._paths.origin, "rb") as stream:
+            row = np.frombuffer(os.pread(stream.fileno(), 16, 16 * number), dtype="<i8")
+        files = self.manifest.origin_files
+        if len(row) != 2 or not 0 <= row[0] < len(files):
+            raise TruncatedDataError(
+                f"{self._paths.origin} has no usable row for document {number}. {_REMEDY}"
+            )
+        return files[int(row[0])], int(row[1])
 
     @cached_property
     def fingerprint(self) -> str:
@@ -233,12 +208,12 @@ class IndexedDataset:
             digest.update(b"checksums\0")
             digest.update("\n".join((checksums.idx, *checksums.bin)).encode())
             return digest.hexdigest()
-        digest.update(b"foreign\0%d\0" % self._bin_bytes)
+        digest.update(b"foreign\0%d\0" % self._index.bin_bytes)
         with open(self._paths.idx, "rb") as stream:
             while chunk := stream.read(1 << 20):
                 digest.update(chunk)
         for piece in range(64):
-            position = max(self._bin_bytes - 4096, 0) * piece // 63
+            position = max(self._index.bin_bytes - 4096, 0) * piece // 63
             digest.update(os.pread(self._bin_file(), 4096, position))
         return digest.hexdigest()
 
@@ -259,79 +234,25 @@ class IndexedDataset:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"prefix": self.prefix, "header": self._header, "bin_bytes": self._bin_bytes}
+        return {"prefix": self.prefix, "header": self._index.header, "manifest": self.manifest}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["prefix"])  # type: ignore[misc]
-        if (self._header, self._bin_bytes) != (state["header"], state["bin_bytes"]):
+        if (self._index.header, self.manifest) != (state["header"], state["manifest"]):
             raise IndexedDatasetError(
                 f"{self.prefix} was replaced by another dataset while it was in use. "
                 "Start the job again, so that all processes see the same data"
             )
 
-    def _open_index(self) -> tuple[Header, int]:
-        """Check the index and its bounds; return its header and the size of the .bin."""
-        path = self._paths.idx
-        try:
-            with open(path, "rb") as stream:
-                size = os.fstat(stream.fileno()).st_size
-                header = unpack_header(stream.read(HEADER_BYTES), path)
-                self._check_index_size(header, size)
-                if header.index_bytes <= _CHECKED_AT_OPEN_BYTES:
-                    self._check_all(header, stream.read(header.index_bytes - HEADER_BYTES))
-                else:
-                    first = HEADER_BYTES + 12 * header.num_sequences
-                    check_document_ends(
-                        np.array(
-                            [
-                                int.from_bytes(os.pread(stream.fileno(), 8, at), "little")
-                                for at in (first, header.index_bytes - 8)
-                            ]
-                        ),
-                        header.num_sequences,
-                        path,
-                    )
-                expected = _expected_bin_bytes(stream.fileno(), header)
-            actual = os.stat(self._paths.bin).st_size
-        except FileNotFoundError as error:
-            missing = Path(error.filename)
-            other = self._paths.bin if missing == path else path
+    def _not_found(self, missing: Path) -> PrefixNotFoundError:
+        other = self._paths.bin if missing == self._paths.idx else self._paths.idx
+        hint = "Check the path: a prefix is given without suffix"
+        if other.exists():
             hint = (
-                f"{other.name} is there: the copy is incomplete, or its writer was killed before "
-                "it was done. Copy or write the dataset again"
-                if other.exists()
-                else "Check the path: a prefix is given without suffix"
+                f"{other.name} is there, so the copy is incomplete or its writer was killed "
+                f"before it was done. {_REMEDY}"
             )
-            raise PrefixNotFoundError(f"there is no {missing}. {hint}") from None
-        if actual != expected:
-            state = "cut off" if actual < expected else "of another dataset, or written to again"
-            raise TruncatedDataError(
-                f"{self._paths.bin} has {actual} bytes, but {path.name} describes {expected}: it "
-                f"is {state}. {_REMEDY}"
-            )
-        return header, actual
-
-    def _check_index_size(self, header: Header, size: int) -> None:
-        sizes = (header.index_bytes, header.index_bytes + header.num_sequences)
-        if size not in sizes:
-            raise CorruptIndexError(
-                f"{self._paths.idx} has {size} bytes, but its header announces "
-                f"{header.num_sequences} sequences and {header.num_document_indices - 1} documents "
-                f"in {sizes[0]} bytes. It was cut off or damaged. {_REMEDY}"
-            )
-
-    def _check_all(self, header: Header, data: bytes) -> None:
-        """Check every entry of a small index."""
-        num = header.num_sequences
-        if len(data) != header.index_bytes - HEADER_BYTES:
-            raise CorruptIndexError(f"{self._paths.idx} became shorter while it was read")
-        check_index_arrays(
-            np.frombuffer(data, "<i4", num),
-            np.frombuffer(data, "<i8", num, 4 * num),
-            np.frombuffer(data, "<i8", header.num_document_indices, 12 * num),
-            header.dtype.itemsize,
-            self._paths.idx,
-        )
+        return PrefixNotFoundError(f"there is no file {missing}. {hint}")
 
     def _compare_manifest(self, manifest: DatasetManifest) -> None:
         """Refuse a manifest that describes other files."""
@@ -348,68 +269,14 @@ class IndexedDataset:
                     f"they do not belong together. {_REMEDY}"
                 )
 
-    @cached_property
-    def _index_map(self) -> NDArray[np.uint8]:
-        """The bytes of the .idx, memory-mapped when an entry is first needed."""
-        index = np.asarray(np.memmap(self._paths.idx, mode="r", dtype=np.uint8))
-        self._check_index_size(self._header, len(index))
-        return index
-
     def _bin_file(self) -> int:
         if self._bin_descriptor is None:
             self._bin_descriptor = os.open(self._paths.bin, os.O_RDONLY | os.O_CLOEXEC)
         return self._bin_descriptor
 
-    def _normal_index(self, index: int, size: int, noun: str) -> int:
+    def _number(self, index: int, size: int, noun: str) -> int:
+        """Return a place in [0, size), counted from the end if negative."""
         number = operator.index(index)
         if not -size <= number < size:
             raise IndexError(f"{self.prefix}: {noun} {number} was asked for, but there are {size}")
         return number % size
-
-    def _sequence_span(self, index: int) -> tuple[int, int]:
-        """Return the first token position of a sequence and its length, checked both ways."""
-        index = self._normal_index(index, len(self), "sequence")
-        length = int(self.sequence_lengths[index])
-        start, end = self._token_position(index), self._token_position(index + 1)
-        if length < 0 or end - start != length:
-            raise self._corrupt(
-                f"sequence {index} has length {length} but spans the tokens {start} to {end}"
-            )
-        return start, length
-
-    def _token_position(self, index: int) -> int:
-        """Return the token position at which sequence `index` starts (the end, for the last + 1).
-
-        Two neighbours must agree on it: the one that starts there and the one that ends there.
-        """
-        pointers, lengths, itemsize = (
-            self.sequence_pointers,
-            self.sequence_lengths,
-            self.dtype.itemsize,
-        )
-        position = int(pointers[index]) if index < len(self) else self._bin_bytes
-        before = 0
-        if index > 0:
-            before = int(pointers[index - 1]) + int(lengths[index - 1]) * itemsize
-        if position != before or not 0 <= position <= self._bin_bytes or position % itemsize:
-            raise self._corrupt(
-                f"sequence {index} starts at byte {position}, the one before it ends at {before}"
-            )
-        return position // itemsize
-
-    def _corrupt(self, what: str) -> CorruptIndexError:
-        return CorruptIndexError(f"{self._paths.idx}: {what}. The index is damaged. {_REMEDY}")
-
-
-def _expected_bin_bytes(descriptor: int, header: Header) -> int:
-    """Return the end of the last sequence, as the index has it."""
-    num = header.num_sequences
-    if num == 0:
-        return 0
-    length = int.from_bytes(
-        os.pread(descriptor, 4, HEADER_BYTES + 4 * (num - 1)), "little", signed=True
-    )
-    pointer = int.from_bytes(
-        os.pread(descriptor, 8, HEADER_BYTES + 4 * num + 8 * (num - 1)), "little", signed=True
-    )
-    return pointer + length * header.dtype.itemsize

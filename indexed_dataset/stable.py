@@ -12,8 +12,6 @@ import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ..kernels.reference.permutation import NUM_ROUNDS, permute_position
-
 
 @dataclass(frozen=True, slots=True)
 class StableOrder:
@@ -38,6 +36,8 @@ class StableOrder:
 
     def window_start(self, position: int) -> int:
         """Return the token at which sample `position` (0 on, without end) starts, in [0, T)."""
+        from ..kernels.reference.permutation import permute_position
+
         if self.num_tokens < self.sequence_length:
             return 0
         epoch, number = divmod(position, self.samples_per_epoch)
@@ -50,6 +50,8 @@ class StableOrder:
 @lru_cache(maxsize=4096)
 def _epoch_key(seed: int, fingerprint: str, epoch: int) -> tuple[tuple[int, ...], int]:
     """Return the round keys and the offset's 64 random bits of one epoch."""
+    from ..kernels.reference.permutation import NUM_ROUNDS
+
     name = f"gristmill stable order 1\n{seed}\n{fingerprint}\n{epoch}\n".encode()
     stream = b"".join(hashlib.blake2b(name, salt=bytes([i])).digest() for i in range(2))
     words = [int.from_bytes(stream[i : i + 8], "little") for i in range(0, 8 * NUM_ROUNDS + 8, 8)]
