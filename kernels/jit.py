@@ -9,7 +9,8 @@ All kernels of this folder are decorated with `kernel`, so that the rules stand 
   looks at the decorated function's file only and misses an edited callee in another file.
 - Where no cache can be written, kernels work uncached, with one notice in the log.
 
-`NUMBA_DISABLE_JIT=1` leaves every kernel a plain Python function.
+`NUMBA_DISABLE_JIT=1` leaves every kernel a Python function, in which unsigned numbers of numpy wrap
+as they do in machine code, without numpy's warning.
 """
 
 from __future__ import annotations
@@ -101,7 +102,9 @@ def kernel(function: Function | None = None, *, inline: str = "never") -> Any:
     """
 
     def decorate(function: Function) -> Function:
-        folder = None if numba.config.DISABLE_JIT else cache_folder()
+        if numba.config.DISABLE_JIT:
+            return np.errstate(over="ignore")(function)
+        folder = cache_folder()
         if folder is None:
             compiled: Function = numba.njit(nogil=True, inline=inline)(function)
             return compiled
