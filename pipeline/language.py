@@ -207,7 +207,7 @@ def _two_letters() -> dict[str, str]:
     from langcodes import data_dicts
 
     tables = (data_dicts.LANGUAGE_ALPHA3, data_dicts.LANGUAGE_ALPHA3_BIBLIOGRAPHIC)
-    return {three: two for table in tables for two, three in table.items()}
+    return {three: two for table in tables for two, three in table.items() if len(two) == 2}
 
 
 def _usual_script(language: str, territory: str | None) -> str:

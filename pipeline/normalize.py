@@ -1,0 +1,130 @@
+"""The form of a text: raw UTF-8 in, the same text normalized out.
+
+`clean_text` is the definition. `Normalizer` does a whole batch and gives the same: most texts need
+nothing done, and whole buffers show that faster than single strings, so only the others become
+Python strings.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .config import CleanConfig
+
+_NEWLINES = re.compile("\r\n|[\r\x85\u2028\u2029]")
+
+# Cc except tab and LF; byte order marks; the 66 noncharacters (Unicode 3.4, D14). Joiners and
+# direction marks (ZWNJ, ZWJ, LRM, ...) stay: Persian and Indic spelling needs them.
+_NONCHARACTERS = "".join(
+    chr(plane * 0x10000 + last) for plane in range(17) for last in (0xFFFE, 0xFFFF)
+)
+_REMOVED = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff\ufdd0-\ufdef{_NONCHARACTERS}]+")
+
+# White space that ends no line (str.isspace without the line separators and control characters).
+_LINE_SPACES = "\t \xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+_LINE_SPACES += "\u202f\u205f\u3000"
+
+
+def clean_text(text: str, config: CleanConfig) -> str:
+    """Return `text` in the form that `config` asks for. Doing it twice changes nothing more.
+
+    Example: "e\\u0301te \\r\\n\\x00" -> "\\u00e9te" with the defaults.
+    """
+    if config.newlines:
+        text = _NEWLINES.sub("\n", text)
+    if config.control_characters == "remove":
+        text = _REMOVED.sub("", text)
+    if config.strip:
+        # rstrip line by line: a pattern for spaces before LF is quadratic in a run of spaces
+        text = "\n".join([line.rstrip(_LINE_SPACES) for line in text.split("\n")]).strip()
+    if config.unicode_form == "NFC":
+        # Last: what was removed may have stood between a letter and its mark.
+        text = unicodedata.normalize("NFC", text)
+    return text
+
+
+# The same on UTF-8, for finding texts that may need cleaning. Every pattern begins with a literal,
+# which the regular expression engine finds at memory speed.
+_CONTROL_BYTES = bytes([*range(9), *range(11, 32), 127])
+_CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
+_SUSPICIOUS = [
+    re.compile(rb"\xc2[\x80-\x9f]"),  # C1 controls, NEL
+    re.compile(rb"\xe2\x80[\xa8\xa9]"),  # LS, PS
+    re.compile(rb"\xef(?:\xbb\xbf|\xb7[\x90-\xaf]|\xbf[\xbe\xbf])"),  # BOM, noncharacters
+    re.compile(rb"\xbf[\xbe\xbf](?<=[\xf0-\xf4][\x80-\xbf]\xbf[\xbe\xbf])"),  # of higher planes
+    re.compile(  # white space before LF
+        rb"\n(?<=[\t \xa0\x80-\x8a\xaf\x9f]\n)(?:(?<=[\t ]\n)|(?<=\xc2\xa0\n)|(?<=\xe1\x9a\x80\n)"
+        rb"|(?<=\xe2\x80[\x80-\x8a\xaf]\n)|(?<=\xe2\x81\x9f\n)|(?<=\xe3\x80\x80\n))"
+    ),
+]
+
+_SPACE_1 = np.zeros(256, np.bool_)
+_SPACE_1[[*range(9, 14), *range(28, 33)]] = True
+_SPACES = [chr(code) for code in range(0x80, 0x3001) if chr(code).isspace()]
+_SPACE_2 = np.array([int.from_bytes(s.encode()) for s in _SPACES if len(s.encode()) == 2])
+_SPACE_3 = np.array([int.from_bytes(s.encode()) for s in _SPACES if len(s.encode()) == 3])
+
+_FIRST_MARK_LEAD = 0xCC
+"""Lead byte of U+0300: text whose characters are all below it is NFC as it stands."""
+
+
+class Normalizer:
+    """Cleans batches of texts."""
+
+    def __init__(self, config: CleanConfig) -> None:
+        self._config = config
+
+    def __call__(self, data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> dict[int, bytes]:
+        """Return the texts that change: index -> new text.
+
+        Args:
+            data: uint8[num_bytes], valid UTF-8.
+            offsets: int64[num_texts + 1], where each text begins in `data`.
+        """
+        changed = {}
+        view = memoryview(data)
+        suspicious = _suspects(data, offsets)
+        marks = np.zeros(len(offsets) - 1, np.bool_)
+        filled = np.flatnonzero(offsets[1:] > offsets[:-1])
+        if self._config.unicode_form == "NFC" and len(filled):
+            highest = np.maximum.reduceat(data, offsets[filled])
+            marks[filled] = highest >= _FIRST_MARK_LEAD
+        for index in np.flatnonzero(suspicious | marks).tolist():
+            raw = view[offsets[index] : offsets[index + 1]]
+            text = str(raw, "utf-8")
+            if not suspicious[index] and unicodedata.is_normalized("NFC", text):
+                continue
+            clean = clean_text(text, self._config)
+            if clean != text:
+                changed[index] = clean.encode()
+        return changed
+
+
+def _suspects(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which texts may need more than NFC: bool[num_texts], never too few."""
+    found: list[int] = []
+    buffer = data.tobytes()
+    if len(buffer.translate(None, _CONTROL_BYTES)) != len(buffer):
+        found += [match.start() for match in _CONTROL.finditer(buffer)]
+    for pattern in _SUSPICIOUS:
+        found += [match.start() for match in pattern.finditer(buffer)]
+    suspicious = np.zeros(len(offsets) - 1, np.bool_)
+    suspicious[np.searchsorted(offsets, np.array(found, np.int64), side="right") - 1] = True
+
+    lengths = offsets[1:] - offsets[:-1]
+    suspicious |= (lengths > 0) & (lengths < 3)  # too short for the looks below
+    long = np.flatnonzero(lengths >= 3)
+    for at in (offsets[long], offsets[long + 1] - 3):
+        first, second, third = (data[at + n].astype(np.int64) for n in range(3))
+        three = first << 16 | second << 8 | third
+        suspicious[long] |= np.isin(three, _SPACE_3)
+    starts, ends = offsets[long], offsets[long + 1]
+    suspicious[long] |= _SPACE_1[data[starts]] | _SPACE_1[data[ends - 1]]
+    for at in (starts, ends - 2):
+        two = data[at].astype(np.int64) << 8 | data[at + 1]
+        suspicious[long] |= np.isin(two, _SPACE_2)
+    return suspicious
