@@ -1,1 +1,40 @@
-"""(placeholder)"""
+"""Token files in, a trained model, its scores and its text out.
+
+    config ─► recipe ─► launch (one process a rank) ─► train: data ─► model ─► loss ─► optimizer
+                                                           └► checkpoint ─► evaluate ─► sampling
+
+Nothing heavy is imported before it is used: the command line needs the config classes only.
+(No file has the name of a public function: the imported module would hide the function.)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .config import PretrainConfig as PretrainConfig
+
+if TYPE_CHECKING:
+    from .checkpoint import CheckpointError as CheckpointError
+    from .checkpoint import describe_checkpoint as describe_checkpoint
+    from .launch import RankFailedError as RankFailedError
+    from .plan import plan_pretrain as plan_pretrain
+    from .recipe import PretrainResult as PretrainResult
+    from .recipe import pretrain as pretrain
+    from .sampling import generate as generate
+
+_HOMES = {
+    "CheckpointError": "checkpoint",
+    "PretrainResult": "recipe",
+    "RankFailedError": "launch",
+    "describe_checkpoint": "checkpoint",
+    "generate": "sampling",
+    "plan_pretrain": "plan",
+    "pretrain": "recipe",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

@@ -111,7 +111,7 @@ class Attention(nn.Module):
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
         """Turn [B, T, heads * E] into [B, heads, T, E]."""
-        return x.unflatten(2, (-1, self.head_width)).transpose(1, 2)
+        return x.view(*x.shape[:2], -1, self.head_width).transpose(1, 2)
 
 
 def rotary_angles(

@@ -24,8 +24,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate, Shard
 
@@ -178,8 +180,8 @@ class Checkpointer:
             unfinished.mkdir()
         self._barrier()
         try:
-            writer = dcp.FileSystemWriter(unfinished / "state")
-            dcp.save(self._state(facts.step), storage_writer=writer, no_dist=self._mesh is None)
+            writer = FileSystemWriter(unfinished / "state")
+            save(self._state(facts.step), storage_writer=writer, no_dist=self._mesh is None)
             if self._grid.is_main:
                 _finish(unfinished, final, facts, tokenizer)
                 _prune(self._folder, keep_last)
@@ -235,7 +237,7 @@ def load_weights(model: Transformer, folder: Path) -> None:
 
 def _load(state: dict[str, Any], folder: Path, no_dist: bool) -> None:
     try:
-        dcp.load(state, storage_reader=dcp.FileSystemReader(folder / "state"), no_dist=no_dist)
+        load(state, storage_reader=FileSystemReader(folder / "state"), no_dist=no_dist)
     except Exception as error:  # whatever a damaged pickle or zip file raises
         raise CheckpointError(
             f"the weights in {folder / 'state'} cannot be read ({error}). {_remedy}"

@@ -10,15 +10,9 @@ from __future__ import annotations
 import dataclasses
 import typing
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
-
-class Run(Protocol):
-    """The part of the shared `[run]` section that training needs."""
-
-    @property
-    def output(self) -> str:
-        """Folder of the run."""
+Precision = Literal["auto", "float32", "bfloat16", "float64"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,7 +108,7 @@ class TrainingConfig:
     """Samples that one rank computes at once; gradients of the rest are accumulated."""
     seed: int = 0
     """Of the initial weights and of the sample order."""
-    precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
+    precision: Precision = "auto"
     """Number format of the computation. auto: bfloat16 on GPUs that have it, else float32.
     bfloat16 keeps weights and optimizer states in float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -151,6 +145,8 @@ class CheckpointConfig:
 class EvaluateConfig:
     """When and how far the validation sets are scored."""
 
+    enabled: bool = True
+    """false: train without validation sets."""
     every_steps: int = 0
     """Score every so many steps; 0: only at the end."""
     max_windows: int = 16
@@ -159,6 +155,9 @@ class EvaluateConfig:
     """Windows of each validation group scored at the end; 0: all."""
     batch_size: int = 0
     """Windows computed at once by one rank; 0: training.micro_batch_size."""
+    unigram_baseline: bool = True
+    """Score the validation sets also by the frequencies of all training tokens (reads all of
+    them once, at the end)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

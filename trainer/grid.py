@@ -36,7 +36,9 @@ class Ranks:
         if self.group is None:
             return x
         # Waited for at once: a result that nobody waits for warns, or aborts at exit on gloo.
-        return funcol.wait_tensor(funcol.all_reduce(x, operation, self.group))
+        waiting = funcol.all_reduce(x, operation, self.group)
+        total: torch.Tensor = funcol.wait_tensor(waiting)  # type: ignore[no-untyped-call]
+        return total
 
 
 @dataclass(frozen=True, slots=True)

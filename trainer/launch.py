@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +35,7 @@ logger = logging.getLogger(__name__)
 _SHUTDOWN_SECONDS = 600  # a rank that is told to stop first saves a checkpoint
 
 
-class RankFailedError(RuntimeError):
+class RankFailedError(ChildProcessError):
     """A rank died; all others were stopped."""
 
 
@@ -154,25 +155,49 @@ def threads_per_rank(config: PretrainConfig, ranks_here: int) -> int:
 
 
 @contextmanager
-def process_group(config: PretrainConfig) -> Iterator[torch.device]:
-    """Yield this rank's device, with threads set and the ranks connected while it lasts."""
+def rank(config: PretrainConfig) -> Iterator[torch.device]:
+    """Yield this rank's device; while it lasts threads are set and the ranks are connected."""
     device = choose_device(config)
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(threads_per_rank(config, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     if device.type == "cuda":
         torch.cuda.set_device(device)
         # Matrix products that repeat bit for bit need it, and it is read once, at the first one.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    mine = is_launched() and not dist.is_initialized()
-    if mine:
-        dist.init_process_group(
-            "nccl" if device.type == "cuda" else "gloo",
-            device_id=device if device.type == "cuda" else None,
-        )
+    torch.use_deterministic_algorithms(config.training.deterministic)
+    connect = is_launched() and not dist.is_initialized()
+    if connect:
+        on_gpu = device.type == "cuda"
+        dist.init_process_group("nccl" if on_gpu else "gloo", device_id=device if on_gpu else None)
     try:
         yield device
     finally:
-        if mine:
+        if connect:
             dist.destroy_process_group()
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1])
+
+
+@contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """Yield an event that a SIGTERM or Ctrl-C sets; a second one acts as usual."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked  # signals reach the main thread only
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def ask(number: int, frame: object) -> None:
+        asked.set()
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _explain(error: ChildFailedError) -> Exception:
@@ -228,7 +253,7 @@ def _record_failure(error: BaseException) -> None:
 
 def main() -> int:
     """Be one rank: arguments are the output folder and the config as JSON."""
-    from .pretrain import train
+    from .recipe import train
 
     logging.basicConfig(
         level=logging.INFO if os.environ["RANK"] == "0" else logging.ERROR, format="%(message)s"

@@ -68,13 +68,15 @@ class _ShardedCrossEntropy(torch.autograd.Function):
         total_N, label_N = tensor.sum(torch.stack([probability_NV.sum(dim=1), label_N]))
         probability_NV /= total_N[:, None]
         ctx.save_for_backward(probability_NV, local_N, here_N, mask_N)
-        return (total_N.log() - label_N).masked_fill(~mask_N, 0)
+        nll_N: torch.Tensor = (total_N.log() - label_N).masked_fill(~mask_N, 0)
+        return nll_N
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
         # In place on the saved probabilities: a second backward is refused by their version.
         gradient_NV, local_N, here_N, mask_N = ctx.saved_tensors
         scale_N = gradients[0].masked_fill(~mask_N, 0)
-        gradient_NV.scatter_add_(1, local_N[:, None], -here_N[:, None].to(gradient_NV.dtype))
+        label_N1 = gradient_NV.gather(1, local_N[:, None]) - here_N[:, None].to(gradient_NV.dtype)
+        gradient_NV.scatter_(1, local_N[:, None], label_N1)
         gradient_NV *= scale_N[:, None]
         return gradient_NV, None, None, None

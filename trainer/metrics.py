@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +41,40 @@ class StepMetrics:
     """Samples of the blend trained on."""
     consumed_tokens: int
     """The same in tokens."""
+
+
+class Clock:
+    """Measures tokens per second and the share of time spent waiting for data."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self._waited = 0.0
+        self._tokens = 0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time inside as waiting for data."""
+        start = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - start
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Do not count the time inside: it is not training."""
+        start = time.perf_counter()
+        yield
+        self._start += time.perf_counter() - start
+
+    def add(self, num_tokens: int) -> None:
+        """Count tokens that were trained on."""
+        self._tokens += num_tokens
+
+    def read(self) -> tuple[float, float]:
+        """Return (tokens per second, share of waiting) since the last call, and start anew."""
+        seconds = max(time.perf_counter() - self._start, 1e-9)
+        rates = self._tokens / seconds, self._waited / seconds
+        self._start, self._waited, self._tokens = time.perf_counter(), 0.0, 0
+        return rates
 
 
 class MetricsLog:
@@ -80,7 +117,7 @@ class MetricsLog:
         del values["step"]
         self._scalars("train", values, metrics.step)
 
-    def log_evaluation(self, step: int, values: dict[str, float]) -> None:
+    def log_evaluation(self, step: int, values: Mapping[str, float]) -> None:
         """Write scores of a validation: name -> value."""
         self._append({"step": step, "validation": values})
         self._scalars("validation", values, step)
@@ -90,11 +127,11 @@ class MetricsLog:
         if self._tensorboard is not None:
             self._tensorboard.close()
 
-    def _append(self, values: dict[str, object]) -> None:
+    def _append(self, values: Mapping[str, object]) -> None:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values, ensure_ascii=False) + "\n")
 
-    def _scalars(self, tag: str, values: dict[str, float], step: int) -> None:
+    def _scalars(self, tag: str, values: Mapping[str, float], step: int) -> None:
         if self._tensorboard is not None:
             for name, value in values.items():
                 self._tensorboard.add_scalar(f"{tag}/{name}", value, step)

@@ -77,7 +77,7 @@ def sum_gradients(gradients: list[torch.Tensor], data: Ranks) -> None:
         size += gradient.numel()
         if size >= _BUCKET_ELEMENTS or number == len(gradients) - 1:
             total = data.sum(torch.cat([part.flatten() for part in bucket]))
-            parts = total.split([part.numel() for part in bucket])
+            parts = torch.split(total, [part.numel() for part in bucket])
             torch._foreach_copy_(
                 bucket, [new.view_as(old) for new, old in zip(parts, bucket, strict=True)]
             )

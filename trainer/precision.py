@@ -22,3 +22,8 @@ def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}[
         precision
     ]
+
+
+def precision_name(dtype: torch.dtype) -> str:
+    """Return what the config calls `dtype`, e.g. float32."""
+    return str(dtype).removeprefix("torch.")

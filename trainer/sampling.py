@@ -1,55 +1,149 @@
-"""Logits in, the next token out.
+"""A checkpoint and prompts in, continuations out, in one process whatever layout trained it.
 
-Legend: B sequences, V vocabulary.
+Legend: B sequences, T positions, V vocabulary.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
+from ..indexed_dataset import SampleDataset
+from .checkpoint import CheckpointError, load_weights, locate, read_facts
+from .model import Transformer
+from .precision import compute_dtype
+from .sampler import Sampler
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
 
 @dataclass(frozen=True, slots=True)
-class Sampler:
-    """How the next token is drawn. The cuts apply in this order: temperature, top_k, top_p."""
+class TrainedModel:
+    """What a checkpoint folder holds, ready to generate."""
 
-    temperature: float = 1.0
-    """Divides the logits; 0: the likeliest token, the first of equals."""
-    top_k: int = 0
-    """Keep the k likeliest tokens; 0: all."""
-    top_p: float = 1.0
-    """Keep the smallest set of the likeliest tokens that holds this much probability
-    (nucleus sampling, Holtzman et al. 2020, arXiv:1904.09751)."""
+    model: Transformer
+    """All weights in this process."""
+    tokenizer: Tokenizer
+    """Text to ids and back."""
+    eod_id: int | None
+    """Id that ends a document."""
 
-    def __post_init__(self) -> None:
-        if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
+
+def load_model(checkpoint: str | os.PathLike[str]) -> TrainedModel:
+    """Open a checkpoint folder, or the newest checkpoint of a run's output folder.
+
+    Raises:
+        CheckpointError: no checkpoint, a damaged one, or one without tokenizer.
+    """
+    from tokenizers import Tokenizer
+
+    folder = locate(checkpoint)
+    facts = read_facts(folder)
+    file = folder / "tokenizer" / "tokenizer.json"
+    if not file.is_file():
+        raise CheckpointError(
+            f"{folder} has no tokenizer/tokenizer.json (its datasets had none beside them): copy "
+            "the tokenizer that made the token files there"
+        )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = Transformer(
+        facts.config.model,
+        facts.vocab_size,
+        compute_dtype=compute_dtype(facts.config.training.precision, device),
+    ).to(device)
+    load_weights(model, folder)
+    return TrainedModel(model.eval(), Tokenizer.from_file(str(file)), facts.data["eod_id"])
+
+
+def generate(
+    checkpoint: str | os.PathLike[str] | TrainedModel,
+    prompts: Sequence[str],
+    *,
+    max_tokens: int = 100,
+    temperature: float = 0.8,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    seed: int = 0,
+) -> list[str]:
+    """Return a continuation of each prompt, without the prompt.
+
+    A continuation ends at the end of the document, or after `max_tokens`. Each prompt is drawn
+    with its own generator from `seed`: what stands beside it changes nothing.
+
+    Args:
+        checkpoint: a checkpoint folder, the output folder of a run, or what `load_model` returned.
+        prompts: texts; "" begins a new document.
+        temperature: 0 takes the likeliest token each time.
+
+    Raises:
+        CheckpointError: the checkpoint is missing or damaged.
+        ValueError: a setting out of range, or an empty prompt for a model without EOD.
+    """
+    trained = checkpoint if isinstance(checkpoint, TrainedModel) else load_model(checkpoint)
+    sampler = Sampler(temperature, top_k, top_p)
+    texts = []
+    for prompt in prompts:
+        ids = trained.tokenizer.encode(prompt, add_special_tokens=False).ids
+        # A document begins after the end of the one before: so it was in training.
+        if trained.eod_id is not None:
+            ids = [trained.eod_id, *ids]
+        if not ids:
             raise ValueError(
-                f"temperature = {self.temperature} and top_k = {self.top_k} must not be negative, "
-                f"top_p = {self.top_p} must lie in (0, 1]"
+                "the prompt is empty and the model knows no end-of-document token to begin a text "
+                "with: give a prompt"
             )
-
-    def draw(self, logits_BV: torch.Tensor, generators: list[torch.Generator]) -> torch.Tensor:
-        """Return int64[B]; each sequence draws from its own generator."""
-        if self.temperature == 0:
-            return logits_BV.argmax(dim=1)
-        logits_BV = logits_BV.double() / self.temperature
-        if 0 < self.top_k < logits_BV.shape[1]:
-            kth = logits_BV.topk(self.top_k, dim=1).values[:, -1:]
-            logits_BV = logits_BV.masked_fill(logits_BV < kth, -torch.inf)
-        probability_BV = logits_BV.softmax(dim=1)
-        if self.top_p < 1:
-            probability_BV = _nucleus(probability_BV, self.top_p)
-        draws = [
-            torch.multinomial(row_V, 1, generator=generator)
-            for row_V, generator in zip(probability_BV.cpu(), generators, strict=True)
-        ]
-        return torch.cat(draws).to(logits_BV.device)
+        new = continue_tokens(trained.model, ids, max_tokens, sampler, trained.eod_id, seed)
+        # Decoding both and cutting keeps a character whose bytes lie on both sides whole.
+        whole = trained.tokenizer.decode([*ids, *new])
+        head = trained.tokenizer.decode(ids)
+        texts.append(whole[len(head) :] if whole.startswith(head) else whole)
+    return texts
 
 
-def _nucleus(probability_BV: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Return the probabilities with all but the smallest set of at least top_p set to 0."""
-    sorted_BV, order_BV = probability_BV.sort(dim=1, descending=True, stable=True)
-    before_BV = sorted_BV.cumsum(dim=1) - sorted_BV
-    sorted_BV = sorted_BV.masked_fill(before_BV >= top_p, 0)
-    return torch.zeros_like(probability_BV).scatter(1, order_BV, sorted_BV)
+def validation_prompts(
+    tokenizer: Tokenizer, validation: Mapping[str, SampleDataset], number: int, num_tokens: int
+) -> list[str]:
+    """Return the beginnings of one document each from `number` groups spread over all."""
+    names = list(validation)
+    number = min(number, len(names))
+    chosen = [names[i * len(names) // number] for i in range(number)]
+    prompts = []
+    for name in chosen:
+        tokens = validation[name].split.shards[0].get_document(0)[:num_tokens]
+        text = tokenizer.decode(tokens.tolist(), skip_special_tokens=True)
+        # The cut may fall inside a character, or a word: end with a whole one.
+        head, space, _ = text.rstrip("\ufffd").rpartition(" ")
+        prompts.append(head if space and head.strip() else text.rstrip("\ufffd"))
+    return prompts
+
+
+@torch.inference_mode()
+def continue_tokens(
+    model: Transformer,
+    ids: list[int],
+    max_tokens: int,
+    sampler: Sampler,
+    eod_id: int | None = None,
+    seed: int = 0,
+) -> list[int]:
+    """Return up to `max_tokens` ids that follow `ids`, without the end-of-document token."""
+    device = model.norm.weight.device
+    generators = [torch.Generator().manual_seed(seed)]
+    cache = model.make_cache(1, len(ids) + max_tokens)
+    tokens_BT = torch.tensor([ids], device=device)
+    start, new = 0, []
+    for _ in range(max_tokens):
+        hidden_BTD = model.hidden(tokens_BT, cache, start)
+        logits_BV = model.logits(hidden_BTD[:, -1:])[:, -1]
+        start += tokens_BT.shape[1]
+        token_B = sampler.draw(logits_BV, generators)
+        if int(token_B) == eod_id:
+            break
+        new.append(int(token_B))
+        tokens_BT = token_B[:, None]
+    return new

@@ -1,0 +1,346 @@
+"""A folder of prefixes in, batches of this rank out, and the few integers that say where we are.
+
+Step s of a training takes the samples [s * G, (s + 1) * G) of the blend, G = global_batch_size.
+Each copy of the model takes its contiguous share of them; neither the number of copies nor the
+micro-batch changes which samples a step sees. A thread reads ahead while the ranks compute.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..indexed_dataset import (
+    BlendedDataset,
+    DatasetManifest,
+    IndexedDataset,
+    IndexedDatasetError,
+    PrefixNotFoundError,
+    SampleDataset,
+    TokenizerMismatchError,
+    TokenRangeError,
+    find_prefixes,
+    temperature_weights,
+)
+from .config import PretrainConfig
+from .grid import Ranks
+
+logger = logging.getLogger(__name__)
+
+_BATCHES_AHEAD = 2
+_WEIGHT_UNITS = 1_000_000_000
+
+
+class DatasetChangedError(IndexedDatasetError):
+    """The data is not what the checkpoint was trained on."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """The opened train and validation sets of one folder."""
+
+    train: dict[str, list[IndexedDataset]]
+    """Group -> its shards."""
+    blend: BlendedDataset
+    """All train groups in their proportions."""
+    validation: dict[str, SampleDataset]
+    """Group -> its windows from first to last."""
+    vocab_size: int
+    """Every id is below it."""
+    eod_id: int | None
+    """Id that ends a document, where there is one."""
+    tokenizer_folder: Path | None
+    """Folder with tokenizer.json and token_bytes.npy, where the manifests name one."""
+    tokenizer_fingerprint: str | None
+    """Of the tokenizer that made all of it."""
+
+    def state(self, consumed_samples: int) -> dict[str, Any]:
+        """Return what a checkpoint keeps: JSON values that identify the data and the position."""
+        names = self.blend.names
+        return {
+            "blend": self.blend.fingerprint,
+            "datasets": {d.name: d.fingerprint for d in self.blend.datasets},
+            "weights": dict(zip(names, self.blend.tree.weights, strict=True)),
+            "consumed": dict(zip(names, self.blend.consumed(consumed_samples), strict=True)),
+            "vocab_size": self.vocab_size,
+            "eod_id": self.eod_id,
+            "tokenizer": self.tokenizer_fingerprint,
+        }
+
+    def check_same(self, state: Mapping[str, Any], where: str) -> None:
+        """Refuse data that is not the data of a checkpoint's `state`.
+
+        Raises:
+            DatasetChangedError: says what differs.
+        """
+        now = self.state(0)
+        if state["blend"] == now["blend"]:
+            return
+        old, new = state["datasets"], now["datasets"]
+        changes = [f"{name} is gone" for name in old if name not in new]
+        changes += [f"{name} is new" for name in new if name not in old]
+        changes += [f"{k} has other tokens" for k in old if k in new and old[k] != new[k]]
+        if not changes:
+            changes = ["the blend's weights differ"]
+        shown = "; ".join(changes[:5]) + (f" and {len(changes) - 5} more" * (len(changes) > 5))
+        raise DatasetChangedError(
+            f"{where} was trained on other data: {shown}. Going on would repeat some samples and "
+            "miss others. Put the old data back, or train in a new output folder"
+        )
+
+
+def open_data(config: PretrainConfig, output: Path) -> TrainingData:
+    """Open every prefix of the data folder and check that they belong together.
+
+    Raises:
+        PrefixNotFoundError: no such folder, or nothing in it.
+        TokenizerMismatchError: prefixes made with different tokenizers.
+        TokenRangeError: ids beyond the vocabulary.
+        IndexedDatasetError: a prefix that cannot be read, or weights that do not fit.
+    """
+    folder = Path(config.data.path) if config.data.path else output / "data"
+    train = _open_split(folder, "train")
+    validation = _open_split(folder, "validation") if config.evaluate.enabled else {}
+    manifests = {
+        shard.prefix: shard.manifest
+        for group in (*train.values(), *validation.values())
+        for shard in group
+    }
+    fingerprint = _one_tokenizer(manifests)
+    vocab_size = _fact("vocab_size", manifests, config.data.vocab_size or None)
+    if vocab_size is None:
+        raise IndexedDatasetError(
+            f"{folder}: these datasets have no manifest (PREFIX.json), which would say how many "
+            "ids the vocabulary has. Set data.vocab_size (and data.eod_id, if documents end with "
+            "a token)"
+        )
+    for prefix, manifest in manifests.items():
+        if manifest and manifest.max_token_id is not None and manifest.max_token_id >= vocab_size:
+            raise TokenRangeError(
+                f"{prefix} holds the id {manifest.max_token_id}, beyond the vocabulary of "
+                f"{vocab_size} ids. Make it again with the tokenizer of the others"
+            )
+    given_eod = None if config.data.eod_id < 0 else config.data.eod_id
+    eod_id = _fact("eod_id", manifests, given_eod)
+    datasets = [
+        SampleDataset(shards, config.data.sequence_length, seed=config.training.seed, eod_id=eod_id)
+        for shards in train.values()
+    ]
+    return TrainingData(
+        train=train,
+        blend=BlendedDataset(datasets, _weights(config, datasets)),
+        validation={
+            group: SampleDataset(
+                shards, config.data.sequence_length, order="sequential", eod_id=eod_id
+            )
+            for group, shards in validation.items()
+        },
+        vocab_size=vocab_size,
+        eod_id=eod_id,
+        tokenizer_folder=_tokenizer_folder(manifests),
+        tokenizer_fingerprint=fingerprint,
+    )
+
+
+def _open_split(folder: Path, split: str) -> dict[str, list[IndexedDataset]]:
+    if not folder.is_dir():
+        raise PrefixNotFoundError(
+            f"there is no data folder {folder}. Run `gristmill preprocess` into the same output "
+            "folder first, or set data.path to a folder with train/ and validation/ prefixes"
+        )
+    groups = find_prefixes(folder / split) if (folder / split).is_dir() else {}
+    opened = {group: [IndexedDataset(p) for p in prefixes] for group, prefixes in groups.items()}
+    empty = [group for group, shards in opened.items() if not any(s.num_tokens for s in shards)]
+    for group in empty:
+        logger.warning("%s/%s/%s has no tokens: it is left out", folder, split, group)
+        del opened[group]
+    if not opened:
+        remedy = (
+            "Run `gristmill preprocess` with pack.validation_fraction above 0, or set "
+            "evaluate.enabled = false to train without validation"
+            if split == "validation"
+            else "Run `gristmill preprocess` into the same output folder first, or set data.path"
+        )
+        raise PrefixNotFoundError(f"{folder / split} holds no tokens to read. {remedy}")
+    return opened
+
+
+def _one_tokenizer(manifests: Mapping[str, DatasetManifest | None]) -> str | None:
+    """Return the fingerprint of the tokenizer that made every prefix with a manifest."""
+    found: dict[str, str] = {}
+    for prefix, manifest in manifests.items():
+        if manifest and manifest.tokenizer:
+            found.setdefault(manifest.tokenizer["fingerprint"], prefix)
+    if len(found) > 1:
+        (one, first), (two, second) = list(found.items())[:2]
+        raise TokenizerMismatchError(
+            f"{first} was made with the tokenizer {one[:12]}, {second} with {two[:12]}: the same "
+            "id means different text in them. Make all prefixes with one tokenizer"
+        )
+    return next(iter(found), None)
+
+
+def _fact(
+    name: str, manifests: Mapping[str, DatasetManifest | None], given: int | None
+) -> int | None:
+    """Return the value that all manifests and the config agree on; None if nobody knows it."""
+    known: dict[int, str] = {} if given is None else {given: f"the config (data.{name})"}
+    for prefix, manifest in manifests.items():
+        value = getattr(manifest, name) if manifest else None
+        if value is not None:
+            known.setdefault(value, prefix)
+    if len(known) > 1:
+        says = "; ".join(f"{where} says {value}" for value, where in list(known.items())[:3])
+        raise IndexedDatasetError(
+            f"the datasets disagree about {name}: {says}. Make all prefixes with one tokenizer, "
+            f"and leave data.{name} at its default where there are manifests"
+        )
+    return next(iter(known), None)
+
+
+def _tokenizer_folder(manifests: Mapping[str, DatasetManifest | None]) -> Path | None:
+    for prefix, manifest in manifests.items():
+        if manifest and manifest.tokenizer and "path" in manifest.tokenizer:
+            folder = Path(os.path.normpath(Path(prefix).parent / manifest.tokenizer["path"]))
+            return folder if folder.is_dir() else None
+    return None
+
+
+def _weights(config: PretrainConfig, datasets: list[SampleDataset]) -> list[int]:
+    """Return whole weights, from the config's explicit shares or by temperature."""
+    shares = config.data.weights
+    names = [dataset.name for dataset in datasets]
+    if not shares:
+        return temperature_weights([d.num_tokens for d in datasets], config.data.alpha)
+    if set(shares) != set(names) or min(shares.values()) <= 0:
+        raise IndexedDatasetError(
+            f"data.weights names {', '.join(sorted(shares))}; the train groups are "
+            f"{', '.join(names)}. Give each of them a share above 0 (and move away the prefixes "
+            "that shall not be read), or leave data.weights empty"
+        )
+    largest = max(shares.values())
+    counts = [max(1, round(shares[name] / largest * _WEIGHT_UNITS)) for name in names]
+    return temperature_weights(counts, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One rank's samples of one step. Legend: B samples, T positions."""
+
+    tokens_BT: torch.Tensor
+    """int64 ids."""
+    labels_BT: torch.Tensor
+    """int64, the token after each."""
+    mask_BT: torch.Tensor
+    """bool, which labels count."""
+    num_valid: int
+    """Labels that count."""
+
+    def micro_batches(self, size: int, device: torch.device) -> Iterator[Batch]:
+        """Yield at most `size` samples at a time, on `device`."""
+        parts = [torch.split(part, size) for part in (self.tokens_BT, self.labels_BT, self.mask_BT)]
+        for tokens, labels, mask in zip(*parts, strict=True):
+            yield Batch(
+                tokens.to(device, non_blocking=True),
+                labels.to(device, non_blocking=True),
+                mask.to(device, non_blocking=True),
+                int(mask.sum()),
+            )
+
+
+def read_batch(samples: list[Any], vocab_size: int, where: str, *, pinned: bool = False) -> Batch:
+    """Stack samples, and make sure that the model knows every id in them.
+
+    Raises:
+        TokenRangeError: an id beyond the vocabulary.
+    """
+    tokens: NDArray[np.int64] = np.stack([sample["tokens"] for sample in samples])
+    labels: NDArray[np.int64] = np.stack([sample["labels"] for sample in samples])
+    mask = np.stack([sample["loss_mask"] for sample in samples]) > 0
+    highest = max(int(tokens.max()), int(labels.max()))
+    if highest >= vocab_size or min(int(tokens.min()), int(labels.min())) < 0:
+        raise TokenRangeError(
+            f"{where}: the id {highest} is beyond the vocabulary of {vocab_size} ids. The data "
+            "was made with another tokenizer, or data.vocab_size is too small"
+        )
+    tensors = [torch.from_numpy(array) for array in (tokens, labels, mask)]
+    if pinned:
+        tensors = [tensor.pin_memory() for tensor in tensors]
+    return Batch(tensors[0], tensors[1], tensors[2], int(mask.sum()))
+
+
+class Batches:
+    """This rank's batches, step after step, read ahead by a thread.
+
+    Args:
+        first_step: step to begin with.
+        num_steps: step to end before.
+        data: the copies of the model; each takes an equal share of a step's samples.
+    """
+
+    def __init__(
+        self,
+        source: TrainingData,
+        global_batch_size: int,
+        data: Ranks,
+        first_step: int,
+        num_steps: int,
+        *,
+        pinned: bool = False,
+    ) -> None:
+        self._source = source
+        self._global_batch_size = global_batch_size
+        self._data = data
+        self._steps = range(first_step, num_steps)
+        self._pinned = pinned
+        self._ready: queue.Queue[Batch | BaseException] = queue.Queue(_BATCHES_AHEAD)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._read_ahead, daemon=True)
+        self._thread.start()
+
+    def positions(self, step: int) -> range:
+        """Return the positions in the blend of this rank's samples of one step."""
+        share = self._global_batch_size // self._data.size
+        start = step * self._global_batch_size + self._data.rank * share
+        return range(start, start + share)
+
+    def next(self) -> Batch:
+        """Return the next step's batch; an error of the reading thread is raised here."""
+        item = self._ready.get()
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        self._stopped.set()
+        while self._thread.is_alive():
+            try:
+                self._ready.get(timeout=0.05)
+            except queue.Empty:
+                continue
+
+    def _read_ahead(self) -> None:
+        blend = self._source.blend
+        try:
+            for step in self._steps:
+                if self._stopped.is_set():
+                    break
+                positions = self.positions(step)
+                samples = [blend.sample(position) for position in positions]
+                where = f"samples {positions.start} to {positions.stop - 1} of the blend"
+                self._ready.put(
+                    read_batch(samples, self._source.vocab_size, where, pinned=self._pinned)
+                )
+        except BaseException as error:  # raised again where the batches are used
+            self._ready.put(error)

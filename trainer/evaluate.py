@@ -1,0 +1,235 @@
+"""A model and validation sets in, loss and bits per byte of each group out.
+
+    bits per byte = sum of nll / ln 2 / bytes of the scored text, end-of-document tokens 0 bytes
+
+It does not depend on the tokenizer. Beside it stands what one unigram model of all training
+tokens reaches on the same tokens: p(id) = (count + 1) / (num_tokens + vocab_size).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..indexed_dataset import IndexedDataset, IndexedDatasetError, SampleDataset
+from .data import read_batch
+from .grid import Grid, Ranks
+from .loss import token_nll
+from .model import Transformer
+
+_COUNT_CHUNK_TOKENS = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How well some text is predicted."""
+
+    tokens: int
+    """Scored tokens."""
+    text_bytes: int | None
+    """UTF-8 bytes they stand for; None if unknown."""
+    loss: float
+    """Mean nll, nats per token."""
+    bits_per_byte: float | None
+    """None if the bytes are unknown."""
+    unigram_bits_per_byte: float | None
+    """Of the unigram model, on the same tokens; None if it was not asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Scores of every validation group, and of all their tokens together."""
+
+    groups: dict[str, Score]
+    """Group (a language, mostly) -> score."""
+    total: Score
+    """All scored tokens as one text."""
+    complete: bool
+    """Whether every window was scored."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {
+            "total": asdict(self.total),
+            "languages": {name: asdict(score) for name, score in self.groups.items()},
+            "complete": self.complete,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Evaluation:
+        """Return the evaluation that `to_dict` gave."""
+        groups = {name: Score(**score) for name, score in values["languages"].items()}
+        return cls(groups, Score(**values["total"]), values["complete"])
+
+
+@torch.inference_mode()
+def evaluate(
+    model: Transformer,
+    validation: Mapping[str, SampleDataset],
+    grid: Grid,
+    *,
+    batch_size: int,
+    max_windows: int = 0,
+    token_bytes: NDArray[np.int32] | None = None,
+    unigram_nll: NDArray[np.float64] | None = None,
+) -> Evaluation:
+    """Score windows of every group; all ranks call it and get the same result.
+
+    Args:
+        batch_size: windows computed at once by one rank.
+        max_windows: windows of each group, evenly spread over it; 0: all.
+        token_bytes: int32[vocab_size], bytes that each id stands for.
+        unigram_nll: float64[vocab_size], nats of each id; see `unigram_nll`.
+    """
+    names = list(validation)
+    windows = [
+        (group, window)
+        for group, name in enumerate(names)
+        for window in _chosen_windows(validation[name].samples_per_epoch, max_windows)
+    ]
+    # Columns: tokens, nll, nll of the unigram model, bytes. float64 is exact for the counts.
+    sums = np.zeros((len(names), 4))
+    mine = windows[grid.data.rank :: grid.data.size]
+    for part in _parts(mine, batch_size):
+        samples = [validation[names[group]].sample(window) for group, window in part]
+        batch = read_batch(samples, model.vocab_size, f"windows of {names[part[0][0]]}")
+        nll_BT = _nll(model, batch.tokens_BT, batch.labels_BT, batch.mask_BT)
+        mask_BT, labels_BT = batch.mask_BT.numpy(), batch.labels_BT.numpy()
+        for row, (group, _) in enumerate(part):
+            labels = labels_BT[row][mask_BT[row]]
+            sums[group, 0] += len(labels)
+            sums[group, 1] += nll_BT[row].sum()
+            if unigram_nll is not None:
+                sums[group, 2] += unigram_nll[labels].sum()
+            if token_bytes is not None:
+                sums[group, 3] += int(token_bytes[labels].sum(dtype=np.int64))
+    sums = _sum_over_copies(sums, grid.data, model.norm.weight.device)
+    text_bytes = [
+        _text_bytes(validation[name], int(sums[number, 0]), sums[number, 3], token_bytes)
+        for number, name in enumerate(names)
+    ]
+    known = [number for number in text_bytes if number is not None]
+    total_bytes = sum(known) if len(known) == len(names) else None
+    has_unigram = unigram_nll is not None
+    scored_all = len(windows) == sum(d.samples_per_epoch for d in validation.values())
+    return Evaluation(
+        groups={
+            name: _score(sums[number], text_bytes[number], has_unigram)
+            for number, name in enumerate(names)
+        },
+        total=_score(sums.sum(axis=0), total_bytes, has_unigram),
+        complete=scored_all,
+    )
+
+
+def count_tokens(
+    train: Mapping[str, list[IndexedDataset]],
+    vocab_size: int,
+    world: Ranks,
+    device: torch.device,
+) -> NDArray[np.int64]:
+    """Return int64[vocab_size]: how often each id occurs in all training tokens.
+
+    Every rank counts a part.
+    """
+    shards = [shard for group in train.values() for shard in group]
+    chunks = [
+        (shard, start)
+        for shard in shards
+        for start in range(0, shard.num_tokens, _COUNT_CHUNK_TOKENS)
+    ]
+    counts = np.zeros(vocab_size, dtype=np.int64)
+    for shard, start in chunks[world.rank :: world.size]:
+        length = min(_COUNT_CHUNK_TOKENS, shard.num_tokens - start)
+        counts += np.bincount(shard.read_tokens(start, length), minlength=vocab_size)
+    total: NDArray[np.int64] = world.sum(torch.from_numpy(counts).to(device)).cpu().numpy()
+    return total
+
+
+def unigram_nll(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the nats of each id under the add-one (Laplace) unigram model of `counts`.
+
+    Example: counts [3, 0] give p = [4/5, 1/5].
+    """
+    nll: NDArray[np.float64] = np.log(counts.sum() + len(counts)) - np.log(counts + 1.0)
+    return nll
+
+
+def load_token_bytes(folder: Path | None, vocab_size: int) -> NDArray[np.int32] | None:
+    """Return int32[vocab_size], the bytes each id stands for; None where there is no such file.
+
+    Raises:
+        IndexedDatasetError: the file is of another tokenizer.
+    """
+    path = folder / "token_bytes.npy" if folder else None
+    if path is None or not path.is_file():
+        return None
+    token_bytes: NDArray[np.int32] = np.load(path, allow_pickle=False)
+    if token_bytes.shape != (vocab_size,):
+        raise IndexedDatasetError(
+            f"{path} has {token_bytes.shape} entries for a vocabulary of {vocab_size} ids: it "
+            "belongs to another tokenizer. Preprocess again, or remove it (bits per byte are then "
+            "known for whole validation sets only)"
+        )
+    return token_bytes
+
+
+def _chosen_windows(num_windows: int, max_windows: int) -> list[int]:
+    number = min(num_windows, max_windows or num_windows)
+    return [i * num_windows // number for i in range(number)]
+
+
+def _parts(items: list[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _nll(
+    model: Transformer, tokens: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor
+) -> NDArray[np.float64]:
+    """Return the nll of each label, 0 where it does not count: float64[B, T]."""
+    device = model.norm.weight.device
+    logits_NV = model(tokens.to(device)).flatten(0, 1)
+    nll_N = token_nll(
+        logits_NV, labels.to(device).flatten(), mask.to(device).flatten(), model.tensor
+    )
+    nll: NDArray[np.float64] = nll_N.double().cpu().numpy().reshape(labels.shape)
+    return nll
+
+
+def _sum_over_copies(
+    sums: NDArray[np.float64], data: Ranks, device: torch.device
+) -> NDArray[np.float64]:
+    total: NDArray[np.float64] = data.sum(torch.from_numpy(sums).to(device)).cpu().numpy()
+    return total
+
+
+def _text_bytes(
+    dataset: SampleDataset,
+    num_scored: int,
+    bytes_of_labels: float,
+    token_bytes: NDArray[np.int32] | None,
+) -> int | None:
+    """Return the bytes of what was scored: from the manifest if that is all of it."""
+    if num_scored == dataset.num_tokens and dataset.split.text_bytes is not None:
+        return dataset.split.text_bytes
+    return None if token_bytes is None else int(bytes_of_labels)
+
+
+def _score(sums: NDArray[np.float64], text_bytes: int | None, has_unigram: bool) -> Score:
+    tokens, nll, unigram = int(sums[0]), float(sums[1]), float(sums[2])
+    bits = None if not text_bytes else math.log(2) * text_bytes
+    return Score(
+        tokens=tokens,
+        text_bytes=text_bytes,
+        loss=nll / max(1, tokens),
+        bits_per_byte=None if bits is None else nll / bits,
+        unigram_bits_per_byte=None if bits is None or not has_unigram else unigram / bits,
+    )
