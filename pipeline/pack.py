@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..indexed_dataset import IndexedDatasetBuilder, PrefixExistsError, dtype_for_vocab_size
 from ..indexed_dataset.atomic import write_atomically
 from ..indexed_dataset.paths import SUFFIXES
+from . import tokenize, train_tokenizer
 from .config import PackConfig, PreprocessConfig
 from .executors import Executor, advance
 from .pack_plan import PlannedPrefix, held_out, plan_prefixes
@@ -64,7 +65,7 @@ def run(
         tokenizer: the run's tokenizer.
         executor: where units run.
         progress: what the user sees.
-        stages: versions of the stages that took part, for the manifests.
+        stages: versions of the stages before the tokenizer's, for the manifests.
 
     Raises:
         PrefixExistsError: a prefix in data/ was not written by this run.
@@ -78,7 +79,12 @@ def run(
         "eod_id": engine.eod_id,
         "tokenizer": {"path": "../tokenizer", "fingerprint": tokenizer.fingerprint},
         "config": manifest_config(config),
-        "stages": dict(stages or {}) | {"pack": VERSION},
+        "stages": {
+            **(stages or {}),
+            "train_tokenizer": train_tokenizer.VERSION,
+            "tokenize": tokenize.VERSION,
+            "pack": VERSION,
+        },
     }
     _claim(output, [prefix.prefix for prefix in planned])
     inputs = tuple(marker.fingerprint for marker in tokenize_markers.values())

@@ -7,6 +7,7 @@ placement key, file and offset: what pack takes out is contiguous in each run.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -258,8 +259,8 @@ def _slices(
 ) -> tuple[tuple[str, str, int, int], ...]:
     """Return where each (language, source) stands in sorted rows."""
     pairs = rows["language"].astype(np.int64) * max(len(sources), 1) + rows["source"]
-    starts = np.flatnonzero(np.diff(pairs, prepend=-1)).tolist()
+    bounds = [*np.flatnonzero(np.diff(pairs, prepend=-1)).tolist(), len(rows)]
     return tuple(
         (languages[rows["language"][first]], sources[rows["source"][first]], first, last)
-        for first, last in zip(starts, [*starts[1:], len(rows)], strict=True)
+        for first, last in itertools.pairwise(bounds)
     )
