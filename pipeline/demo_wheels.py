@@ -129,7 +129,7 @@ def _reason(messages: str) -> str:
     if "Retrying (" in messages or "timed out" in messages:
         return "the package index cannot be reached"
     if "No matching distribution" in messages:
-        return "pip finds no wheel of that version"
+        return "pip finds no wheel of that version, or gets no answer from its index"
     errors = [line for line in messages.splitlines() if line.startswith("ERROR:")]
     reason = errors[-1].removeprefix("ERROR:").strip() if errors else "pip failed without a word"
     return " ".join("(address)" if "://" in word else word for word in reason.split())

