@@ -36,7 +36,8 @@ def verify_group(
     """Go through documents in order; keep each that is no copy of one kept before.
 
     A document is compared with the kept ones that share a band key with it, most shared keys
-    first, then earliest first, until one reaches the threshold.
+    first, then earliest first, until one reaches the threshold. Pairs of sets whose sizes alone
+    forbid the threshold are passed over.
 
     Args:
         values, set_offsets, shifts: shingle sets of num_documents documents, the one to keep
@@ -111,10 +112,14 @@ def _verify_group(
                     num_candidates += 1
                 shared_bands[kept] += 1
                 entry = older[entry]
-        for index in range(num_candidates):
+        num_touched, num_candidates = num_candidates, 0
+        for index in range(num_touched):
             kept = candidates[index]
-            candidates[index] = ((num_bands - shared_bands[kept]) << _BAND_COUNT_SHIFT) | kept
+            order = ((num_bands - shared_bands[kept]) << _BAND_COUNT_SHIFT) | kept
             shared_bands[kept] = 0
+            if _sizes_allow(set_offsets, shifts, document, kept, threshold):
+                candidates[num_candidates] = order
+                num_candidates += 1
         candidates[:num_candidates].sort()
         mine = values[set_offsets[document] : set_offsets[document + 1]]
         compared = 0
@@ -146,3 +151,20 @@ def _verify_group(
             older[entry] = newest[bucket]
             newest[bucket] = entry
     return copy_of, jaccard, counts
+
+
+@kernel
+def _sizes_allow(
+    set_offsets: NDArray[np.int64],
+    shifts: NDArray[np.uint8],
+    left: int,
+    right: int,
+    threshold: float,
+) -> bool:
+    """Say whether two whole sets, or two equally sampled ones, are near enough in size."""
+    if shifts[left] != shifts[right]:
+        return True
+    num_left = set_offsets[left + 1] - set_offsets[left]
+    num_right = set_offsets[right + 1] - set_offsets[right]
+    larger = max(num_left, num_right)
+    return bool(larger > 0 and min(num_left, num_right) / larger >= threshold)

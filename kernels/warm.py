@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from .blend import locate_in_blend
 from .components import resolve_components, unite_edges
 from .distinct import shingle_sets
 from .hashing import hash_documents
 from .minhash import band_keys
+from .permutation import NUM_ROUNDS, permute
 from .similarity import set_jaccard
 from .verification import verify_group
 
@@ -24,3 +26,5 @@ def compile_all() -> None:
     parents = np.arange(1, dtype=np.int64)
     unite_edges(parents, parents[:0], parents[:0])
     resolve_components(parents)
+    permute(parents, 1, np.arange(NUM_ROUNDS, dtype=np.uint64))
+    locate_in_blend(parents, np.array([[-1, -2]]), np.array([[1, 2]]))

@@ -38,7 +38,12 @@ def verify_group(
         for place in places:
             for kept in buckets.get(place, []):
                 shared[kept] = shared.get(kept, 0) + 1
-        order = sorted(shared, key=lambda kept: (-shared[kept], kept))
+        order = [
+            kept
+            for kept in sorted(shared, key=lambda kept: (-shared[kept], kept))
+            if shifts[document] != shifts[kept]
+            or size_ratio(len(sets[document]), len(sets[kept])) >= threshold
+        ]
         for kept in order[:max_comparisons]:
             compared += 1
             shift = int(max(shifts[document], shifts[kept]))
@@ -60,3 +65,8 @@ def verify_group(
         np.array(jaccard, np.float64),
         np.array([compared, not_compared, not_taken], np.int64),
     )
+
+
+def size_ratio(left: int, right: int) -> float:
+    """Return the largest similarity that two sets of these sizes can have."""
+    return min(left, right) / max(left, right, 1)

@@ -114,6 +114,27 @@ def test_components_whatever_the_order_and_the_split_of_the_edges(num_nodes, dat
     )
 
 
+@given(st.integers(1, 2**62), st.lists(st.floats(0, 1), max_size=5), st.integers(0, 2**64 - 1))
+def test_permuted_positions(num_items, places, key):
+    positions = [min(int(place * num_items), num_items - 1) for place in places]
+    keys = np.array([(key * (k + 1)) % 2**64 for k in range(8)], np.uint64)
+
+    arguments = np.array(positions, np.int64), num_items, keys
+    np.testing.assert_array_equal(kernels.permute(*arguments), reference.permute(*arguments))
+
+
+@given(st.lists(st.integers(1, 1 << 20), min_size=3, max_size=3), st.lists(st.integers(0, 2**39)))
+def test_positions_located_in_a_blend_of_three(weights, positions):
+    first, second, third = weights
+    children = np.array([[~0, ~1], [0, ~2]])
+    pairs = np.array([[first, first + second], [first + second, first + second + third]])
+
+    arguments = np.array(positions, np.int64), children, pairs
+    got = kernels.locate_in_blend(*arguments)
+    for mine, theirs in zip(got, reference.locate_in_blend(*arguments), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
 def test_hashes_do_not_go_through_floating_point():
     """numba computes `uint64 op int64` in float64: 53 bits would survive."""
     from gristmill.kernels.mixing import mix64, rotate_left
