@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from .text_column import flat
+
 _VERDICT_COLUMNS = ["origin_file", "origin_offset", "kept", "cluster_id"]
 
 
@@ -66,22 +68,17 @@ def read_kept(documents: Path, verdicts: Path, columns: list[str]) -> Iterator[K
             if mask.any():
                 yield KeptBatch(
                     table=table.filter(pa.array(mask)).select(columns),
-                    cluster_ids=_flat(verdict["cluster_id"]).take(pa.array(rows[mask])),
+                    cluster_ids=flat(verdict["cluster_id"]).take(pa.array(rows[mask])),
                 )
 
 
 def _file_codes(column: pa.ChunkedArray) -> tuple[dict[str, int], NDArray[np.int64]]:
     """Return the names of a column with their numbers, and int64[n] number of each row."""
-    encoded = _flat(column)
+    encoded = flat(column)
     if not isinstance(encoded, pa.DictionaryArray):
         encoded = encoded.dictionary_encode()
     names = {name: number for number, name in enumerate(encoded.dictionary.to_pylist())}
     return names, encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-
-
-def _flat(column: pa.ChunkedArray) -> pa.Array:
-    flat = column.combine_chunks()
-    return flat if isinstance(flat, pa.Array) else pa.concat_arrays(flat.chunks)
 
 
 def _keys(files: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.complex128]:
@@ -91,6 +88,3 @@ def _keys(files: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.co
     """
     keys: NDArray[np.complex128] = files + 1j * offsets
     return keys
-
-
-__all__ = ["KeptBatch", "read_kept"]

@@ -127,7 +127,7 @@ def pack_prefix(arguments: PackArguments) -> UnitResult:
             num_shards=planned.num_shards,
             languages=languages,
             sources=_tally(rows, rows["source"], selected.sources),
-            origin_files=[f"{source}/{name}" for source, name in selected.files],
+            origin_files=[name for _, name in selected.files],  # unique in a run
             **{key: manifest[key] for key in ("eod_id", "tokenizer", "config", "stages")},
         )
     return UnitResult(

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 Purpose = Literal["placement", "validation", "tokenizer_sample"]
@@ -27,7 +26,7 @@ def keyed_hash(ids: NDArray[np.uint64], seed: int, purpose: Purpose) -> NDArray[
     is the finalizer of splitmix64 (Steele, Lea & Flood 2014) and k is mixed from seed and purpose.
 
     Args:
-        ids: uint64[n, 2], low and high half of each id; see `id_words`.
+        ids: uint64[n, 2], low and high half of each id (`text_column.id_words`).
         seed: any integer.
         purpose: what the hash is for.
 
@@ -36,19 +35,6 @@ def keyed_hash(ids: NDArray[np.uint64], seed: int, purpose: Purpose) -> NDArray[
     """
     first = np.array([(seed * _GOLDEN + _PURPOSES[purpose]) % (1 << 64)], np.uint64)
     return _mix(_mix(ids[:, 0] ^ _mix(first)) + ids[:, 1])
-
-
-def id_words(ids: pa.Array | pa.ChunkedArray) -> NDArray[np.uint64]:
-    """Return uint64[n, 2] of a column of 16-byte ids (fixed_size_binary; null gives zeros)."""
-    if isinstance(ids, pa.ChunkedArray):
-        ids = ids.combine_chunks()
-    if len(ids) == 0:
-        return np.empty((0, 2), np.uint64)
-    words = np.frombuffer(ids.buffers()[1], "<u8").reshape(-1, 2)
-    words = words[ids.offset : ids.offset + len(ids)].astype(np.uint64)
-    if ids.null_count:
-        words[ids.is_null().to_numpy(zero_copy_only=False)] = 0
-    return words
 
 
 def _mix(word: NDArray[np.uint64]) -> NDArray[np.uint64]:

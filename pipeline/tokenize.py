@@ -16,16 +16,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ..indexed_dataset.atomic import write_atomically
 from .config import PreprocessConfig
 from .executors import Executor, advance
 from .kept_documents import read_kept
-from .placement import id_words, keyed_hash
+from .placement import keyed_hash
 from .progress import Progress
 from .stage import Marker, Stage, Unit, UnitResult, run_stage
-from .text_arrays import text_arrays
+from .text_column import flat, id_words, text_arrays
 from .token_runs import RunWriter
 from .tokenizer import Tokenizer
 from .train_tokenizer import TokenizerResult
@@ -114,9 +115,7 @@ def tokenize_unit(arguments: TokenizeArguments) -> UnitResult:
                 ids = np.insert(encoded, bounds[1:], tokenizer.eod_id)
                 names = table.select(["language", "source", "origin_file"]).to_pydict()
                 own = id_words(table["id"])
-                cluster = id_words(clusters)
-                alone = clusters.is_null().to_numpy(zero_copy_only=False)
-                cluster[alone] = own[alone]
+                cluster = id_words(pc.coalesce(clusters, flat(table["id"])))  # null: its own
                 num_tokens, num_bytes = np.diff(bounds) + 1, np.diff(offsets)
                 writer.add(
                     ids,

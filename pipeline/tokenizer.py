@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -58,10 +59,10 @@ class Tokenizer:
         TokenizerError: no such tokenizer, a damaged one, or `eod` is not in its vocabulary.
     """
 
-    def __init__(self, path: str, *, eod: str = "") -> None:
+    def __init__(self, path: str | os.PathLike[str], *, eod: str = "") -> None:
         import tokenizers
 
-        self.file: TokenizerFile = read_tokenizer_file(path)
+        self.file: TokenizerFile = read_tokenizer_file(os.fspath(path))
         parsed = self.file.parse()
         self._reset(parsed)
         self.fingerprint: str = content_fingerprint(parsed)

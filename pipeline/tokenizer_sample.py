@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from .placement import id_words, keyed_hash
-from .text_arrays import text_arrays
+from .placement import keyed_hash
+from .text_column import id_words, text_arrays
 
 MAX_DOCUMENT_BYTES = 100_000
 """Of a longer document only the beginning is learned from, so that none fills the budget."""

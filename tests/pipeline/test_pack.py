@@ -38,7 +38,7 @@ def rows(make_row):
             f"document number {n} of the web: " + "word " * (n % 13),
             language=("eng_Latn", "fra_Latn")[n % 2],
             source=("web", "books")[n % 3 == 0],
-            file=f"file{n % 4}.jsonl",
+            file=f"{'web' if n % 3 else 'books'}/file{n % 4}.jsonl",
             offset=10 * n,
         )
         for n in range(300)
@@ -81,7 +81,7 @@ def contents(output: Path) -> dict[str, bytes]:
 
 
 def documents_in(output: Path) -> dict[tuple[str, int], tuple[str, list[int]]]:
-    """Return (source/file, offset) -> (prefix, ids) of every document of every prefix."""
+    """Return (file, offset) -> (prefix, ids) of every document of every prefix."""
     found = {}
     for split in ("train", "validation"):
         folder = output / "data" / split
@@ -110,7 +110,7 @@ def test_every_kept_document_is_packed_once_with_its_tokens_and_origin(
 
     engine = Tokenizer(str(tokenizer.folder))
     expected = {
-        (f"{row.source}/{row.file}", row.offset): [*engine.encode_batch([row.text])[0].tolist(), 0]
+        (row.file, row.offset): [*engine.encode_batch([row.text])[0].tolist(), 0]
         for row in rows
         if row.reason is None
     }
@@ -119,7 +119,7 @@ def test_every_kept_document_is_packed_once_with_its_tokens_and_origin(
     assert {Path(name).name for name, _ in found.values()} == {"eng_Latn", "fra_Latn", "other"}
     for row in rows:
         if row.reason is None:
-            name = Path(found[f"{row.source}/{row.file}", row.offset][0]).name
+            name = Path(found[row.file, row.offset][0]).name
             assert name == ("other" if row.language in ("bre_Latn", "cym_Latn") else row.language)
 
 
