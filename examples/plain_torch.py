@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 
 import torch
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
 from gristmill.indexed_dataset import (
     BlendedDataset,
@@ -41,12 +41,11 @@ def main() -> None:
     total = arguments.consumed_samples + arguments.steps * arguments.batch_size
     blend = BlendedDataset(datasets, weights, num_samples=total)
 
-    # The order is part of the dataset, so the loader must not shuffle. To resume, leave out what
-    # was consumed: with a sampler of your own the same holds.
-    rest = Subset(blend, range(arguments.consumed_samples, total))
+    # The order is part of the dataset, so the sampler only counts on from what was consumed.
     loader = DataLoader(
-        rest,
+        blend,  # type: ignore[arg-type] # a map-style dataset by what it does, not by inheritance
         batch_size=arguments.batch_size,
+        sampler=range(arguments.consumed_samples, total),
         num_workers=arguments.workers,
         multiprocessing_context=arguments.start_method if arguments.workers else None,
     )
