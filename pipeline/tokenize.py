@@ -6,7 +6,6 @@ Each document's ids end with EOD. What pack needs to place a document without re
 
 from __future__ import annotations
 
-import functools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,7 +27,7 @@ from .progress import Progress
 from .stage import Marker, Stage, Unit, UnitResult, run_stage
 from .text_column import flat, id_words, text_arrays
 from .token_runs import RunWriter
-from .tokenizer import Tokenizer
+from .tokenizer import open_cached
 from .train_tokenizer import TokenizerResult
 
 VERSION = 1
@@ -90,7 +89,7 @@ def run(
 def tokenize_unit(arguments: TokenizeArguments) -> UnitResult:
     """Encode the kept documents of one unit and write them as a sorted run."""
     output, unit = arguments.output, arguments.unit
-    tokenizer = _open_tokenizer(str(arguments.tokenizer), arguments.eod)
+    tokenizer = open_cached(str(arguments.tokenizer), arguments.eod)
     documents: Counter[tuple[str, str]] = Counter()
     tokens: Counter[tuple[str, str]] = Counter()
     text_bytes: Counter[tuple[str, str]] = Counter()
@@ -149,12 +148,6 @@ def _add(
     """Add a value for each (source, language)."""
     for key, value in zip(keys, values, strict=True):
         sums[key] += value
-
-
-@functools.lru_cache(maxsize=1)
-def _open_tokenizer(folder: str, eod: str) -> Tokenizer:
-    """Load a tokenizer once a process: the largest take two seconds, units may take less."""
-    return Tokenizer(folder, eod=eod)
 
 
 def _slices(table: pa.Table, clusters: pa.Array) -> Iterator[tuple[pa.Table, pa.Array]]:

@@ -6,6 +6,7 @@ that bound its memory; a faster engine may replace it behind the same door.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import os
@@ -255,6 +256,12 @@ class Tokenizer:
         names = self._special_tokens()
         more = f" and {len(names) - _NUM_LISTED} more" if len(names) > _NUM_LISTED else ""
         return (", ".join(names[:_NUM_LISTED]) + more) or "(it has none)"
+
+
+@functools.lru_cache(maxsize=1)
+def open_cached(path: str, eod: str) -> Tokenizer:
+    """Return a tokenizer, loaded once a process: the largest take two seconds, units often less."""
+    return Tokenizer(path, eod=eod)
 
 
 def _chunks(

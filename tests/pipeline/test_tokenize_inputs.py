@@ -1,0 +1,281 @@
+"""`gristmill tokenize`: files straight to prefixes, in input order, with Megatron's bytes."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tokenizers
+import zstandard
+
+from gristmill.indexed_dataset import DatasetManifest, IndexedDataset, PrefixExistsError
+from gristmill.pipeline import cuts
+from gristmill.pipeline.progress import Progress
+from gristmill.pipeline.tokenize_inputs import tokenize_files
+from gristmill.pipeline.tokenizer_files import TokenizerError
+from gristmill.pipeline.train_tokenizer import special_tokens, train_bpe
+
+EOD = "<|endoftext|>"
+TEXTS = [f"text {n}: " + "some words and 12 more " * (n % 5) + "é中\n" for n in range(200)]
+Write = Callable[[Path, list[dict[str, object]]], Path]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    content = train_bpe(TEXTS, vocab_size=350, special_tokens=special_tokens(EOD))
+    (folder / "tokenizer.json").write_text(content)
+    return str(folder)
+
+
+@pytest.fixture
+def lines(tmp_path: Path, write_jsonl: Write) -> Path:
+    return write_jsonl(tmp_path / "in.jsonl", [{"text": text, "id": 7} for text in TEXTS])
+
+
+def tokenize(inputs: list[Path], prefix: Path, tokenizer: str, **options: object) -> list[Path]:
+    options = {"workers": 1, "progress": Progress(quiet=True)} | options
+    return tokenize_files([str(path) for path in inputs], prefix, tokenizer, **options)
+
+
+def texts_of(prefix: Path, tokenizer: str) -> list[str]:
+    engine = tokenizers.Tokenizer.from_file(f"{tokenizer}/tokenizer.json")
+    dataset = IndexedDataset(prefix)
+    documents = [dataset.get_document(n).tolist() for n in range(dataset.num_documents)]
+    return [engine.decode(ids, skip_special_tokens=False) for ids in documents]
+
+
+def test_documents_stand_in_input_order_without_eod(
+    tmp_path: Path, lines: Path, tokenizer: str
+) -> None:
+    (prefix,) = tokenize([lines], tmp_path / "out", tokenizer)
+
+    assert prefix == tmp_path / "out"
+    assert texts_of(prefix, tokenizer) == TEXTS
+    manifest = DatasetManifest.load(tmp_path / "out.json")
+    assert manifest is not None
+    assert (manifest.document_order, manifest.eod_id) == ("input", None)
+    assert manifest.text_bytes == sum(len(text.encode()) for text in TEXTS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "in.jsonl",
+        "out.bin",
+        "out.idx",
+        "out.json",
+        "out.origin",
+    ]
+
+
+@pytest.mark.parametrize("append_eod", [False, True])
+def test_the_bytes_are_those_of_megatron(
+    tmp_path: Path, write_jsonl: Write, tokenizer: str, append_eod: bool
+) -> None:
+    megatron = pytest.importorskip("megatron.core.datasets.indexed_dataset")
+    texts = [*TEXTS[:50], "", *TEXTS[50:]]
+    path = write_jsonl(tmp_path / "in.jsonl", [{"text": text} for text in texts])
+    engine = tokenizers.Tokenizer.from_file(f"{tokenizer}/tokenizer.json")
+    builder = megatron.IndexedDatasetBuilder(
+        str(tmp_path / "megatron.bin"),
+        dtype=megatron.DType.optimal_dtype(engine.get_vocab_size()),
+    )
+    for text in texts:  # as tools/preprocess_data.py does
+        ids = engine.encode(text, add_special_tokens=False).ids
+        if ids and append_eod:
+            ids.append(engine.token_to_id(EOD))
+        builder.add_document(ids, [len(ids)] if ids else [])
+    builder.finalize(str(tmp_path / "megatron.idx"))
+
+    tokenize([path], tmp_path / "ours", tokenizer, append_eod=append_eod)
+
+    for end in (".bin", ".idx"):
+        ours, theirs = (tmp_path / f"{name}{end}" for name in ("ours", "megatron"))
+        assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_neither_workers_nor_units_change_a_byte(
+    tmp_path: Path, lines: Path, tokenizer: str
+) -> None:
+    for name, options in {
+        "one": {},
+        "many": {"unit_bytes": 500},
+        "two": {"unit_bytes": 2000, "workers": 2},
+    }.items():
+        tokenize([lines], tmp_path / name, tokenizer, append_eod=True, **options)
+
+    for end in (".bin", ".idx", ".json", ".origin"):
+        assert len({(tmp_path / f"{n}{end}").read_bytes() for n in ("one", "many", "two")}) == 1
+
+
+def test_inputs_of_several_kinds_are_read_in_the_order_given(
+    tmp_path: Path, write_jsonl: Write, tokenizer: str
+) -> None:
+    rows = [{"text": text} for text in TEXTS]
+    plain = write_jsonl(tmp_path / "z.jsonl", rows[:10])
+    packed = tmp_path / "y.jsonl.gz"
+    packed.write_bytes(gzip.compress(write_jsonl(tmp_path / "t", rows[10:20]).read_bytes()))
+    (tmp_path / "sub").mkdir()
+    for name, part in (("b", rows[30:40]), ("a", rows[20:30])):
+        content = write_jsonl(tmp_path / "t", part).read_bytes()
+        (tmp_path / "sub" / f"{name}.jsonl.zst").write_bytes(zstandard.compress(content))
+    table = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": TEXTS[40:50]}), table, row_group_size=3)
+    text = tmp_path / "last.txt"
+    text.write_text(TEXTS[50].strip())
+
+    inputs = [plain, packed, tmp_path / "sub", table, text]
+    tokenize(inputs, tmp_path / "out", tokenizer, unit_bytes=300)
+
+    assert texts_of(tmp_path / "out", tokenizer) == [*TEXTS[:50], TEXTS[50].strip()]
+
+
+def test_each_of_several_keys_has_its_own_prefix_and_they_stay_aligned(
+    tmp_path: Path, write_jsonl: Write, tokenizer: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows: list[dict[str, object]] = [
+        {"question": f"q{n}", "text": f"t{n}", "id": "x"} for n in range(5)
+    ]
+    del rows[1]["text"]
+    rows[3]["question"] = None
+    path = write_jsonl(tmp_path / "in.jsonl", rows)
+
+    prefixes = tokenize([path], tmp_path / "qa", tokenizer, json_keys=("question", "text"))
+
+    assert prefixes == [tmp_path / "qa_question", tmp_path / "qa_text"]
+    assert texts_of(prefixes[0], tokenizer) == ["q0", "q2", "q4"]
+    assert texts_of(prefixes[1], tokenizer) == ["t0", "t2", "t4"]
+    rejected = [json.loads(line) for line in (tmp_path / "qa.rejected.jsonl").open()]
+    assert [row["reason"] for row in rejected] == ["missing_text", "missing_text"]
+    assert "2 documents were rejected" in caplog.text
+
+
+def test_bad_lines_are_named_with_file_and_offset_and_the_rest_is_kept(
+    tmp_path: Path, tokenizer: str
+) -> None:
+    good = [json.dumps({"text": f"good {n}"}).encode() for n in range(3)]
+    bad = [b'{"text": "cut', b'{"text": "\xff"}', b'{"body": "no text"}']
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b"\n".join([good[0], bad[0], good[1], bad[1], bad[2], good[2]]) + b"\n")
+
+    tokenize([path], tmp_path / "out", tokenizer)
+
+    assert texts_of(tmp_path / "out", tokenizer) == ["good 0", "good 1", "good 2"]
+    rows = [json.loads(line) for line in (tmp_path / "out.rejected.jsonl").open()]
+    content = path.read_bytes()
+    assert [(r["origin_file"], r["reason"]) for r in rows] == [
+        ("in.jsonl", "rejected_json"),
+        ("in.jsonl", "rejected_utf8"),
+        ("in.jsonl", "missing_text"),
+    ]
+    for row, line in zip(rows, bad, strict=True):
+        assert content[row["origin_offset"] :].startswith(line)
+
+
+def test_origins_lead_back_to_the_lines(tmp_path: Path, lines: Path, tokenizer: str) -> None:
+    tokenize([lines], tmp_path / "out", tokenizer, unit_bytes=700)
+
+    manifest = DatasetManifest.load(tmp_path / "out.json")
+    assert manifest is not None
+    assert manifest.origin_files == ("in.jsonl",)
+    content = lines.read_bytes()
+    for text, (file, offset) in zip(
+        TEXTS, np.fromfile(tmp_path / "out.origin", "<i8").reshape(-1, 2).tolist(), strict=True
+    ):
+        assert file == 0
+        assert json.loads(content[offset:].split(b"\n", 1)[0])["text"] == text
+
+
+def test_files_of_the_same_name_are_told_apart(
+    tmp_path: Path, write_jsonl: Write, tokenizer: str
+) -> None:
+    paths = [write_jsonl(tmp_path / name / "in.jsonl", [{"text": name}]) for name in ("two", "one")]
+
+    tokenize(paths, tmp_path / "out", tokenizer)
+
+    assert texts_of(tmp_path / "out", tokenizer) == ["two", "one"]
+    manifest = DatasetManifest.load(tmp_path / "out.json")
+    assert manifest is not None
+    assert manifest.origin_files == ("two/in.jsonl", "one/in.jsonl")
+
+
+def test_an_existing_prefix_is_refused_and_replaced_only_on_request(
+    tmp_path: Path, lines: Path, write_jsonl: Write, tokenizer: str
+) -> None:
+    tokenize([lines], tmp_path / "out", tokenizer)
+    other = write_jsonl(tmp_path / "other.jsonl", [{"text": "new"}])
+
+    with pytest.raises(PrefixExistsError, match="out exists already, and nothing was done"):
+        tokenize([other], tmp_path / "out", tokenizer)
+    assert texts_of(tmp_path / "out", tokenizer) == TEXTS
+
+    tokenize([other], tmp_path / "out", tokenizer, overwrite=True)
+    assert texts_of(tmp_path / "out", tokenizer) == ["new"]
+
+
+def test_a_document_too_long_for_the_tokenizer_is_rejected_by_name(
+    tmp_path: Path, write_jsonl: Write, tokenizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuts, "MAX_PIECE_BYTES", 1000)
+    monkeypatch.setattr(cuts, "PIECE_BYTES", 100)
+    path = write_jsonl(
+        tmp_path / "in.jsonl", [{"text": "a b"}, {"text": "x" * 1500}, {"text": "c d " * 500}]
+    )
+
+    tokenize([path], tmp_path / "out", tokenizer)
+
+    assert texts_of(tmp_path / "out", tokenizer) == ["a b", "c d " * 500]
+    (row,) = [json.loads(line) for line in (tmp_path / "out.rejected.jsonl").open()]
+    assert row["reason"] == "too_long"
+
+
+def test_an_unknown_eod_or_input_is_an_error_before_any_work(
+    tmp_path: Path, lines: Path, tokenizer: str
+) -> None:
+    with pytest.raises(TokenizerError, match=r"which .* does not have"):
+        tokenize([lines], tmp_path / "out", tokenizer, append_eod=True, eod="<none>")
+    with pytest.raises(FileNotFoundError, match=r"missing\.jsonl"):
+        tokenize([tmp_path / "missing.jsonl"], tmp_path / "out", tokenizer)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+def _tokenize_slowly(path: Path, prefix: Path, tokenizer: str) -> None:
+    tokenize([path], prefix, tokenizer, unit_bytes=200, append_eod=True)
+
+
+def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, lines: Path, tokenizer: str) -> None:
+    process = multiprocessing.get_context("fork").Process(
+        target=_tokenize_slowly, args=(lines, tmp_path / "out", tokenizer)
+    )
+    process.start()
+    markers = tmp_path / "out.work" / "work" / "tokenize_files"
+    while process.is_alive() and len(list(markers.glob("*.json"))) < 3:
+        time.sleep(0.001)
+    os.kill(process.pid or 0, 9)
+    process.join()
+    assert not (tmp_path / "out.idx").exists(), "the run ended before it could be killed"
+    finished = {path: path.stat().st_mtime_ns for path in markers.glob("*.json")}
+    assert finished
+
+    seen = []
+
+    class Watching(Progress):
+        def stage(self, name, total_bytes, *, num_units, num_skipped):
+            seen.append(num_skipped)
+            return super().stage(name, total_bytes, num_units=num_units, num_skipped=num_skipped)
+
+    options = {"unit_bytes": 200, "append_eod": True, "progress": Watching(quiet=True)}
+    tokenize([lines], tmp_path / "out", tokenizer, **options)
+
+    assert seen == [len(finished)]
+    tokenize([lines], tmp_path / "whole", tokenizer, append_eod=True)
+    for end in (".bin", ".idx", ".json", ".origin"):
+        assert (tmp_path / f"out{end}").read_bytes() == (tmp_path / f"whole{end}").read_bytes()
+    assert not (tmp_path / "out.work").exists()
