@@ -86,7 +86,7 @@ class BatchBuilder:
     input_bytes: int = 0
     held_bytes: int = 0
     notices: list[str] = field(default_factory=list)
-    _texts: list[bytes] = field(default_factory=list)
+    _texts: list[bytes | memoryview] = field(default_factory=list)
     _input_ids: list[str | None] = field(default_factory=list)
     _languages: list[str | None] = field(default_factory=list)
     _offsets: list[int] = field(default_factory=list)
@@ -96,7 +96,7 @@ class BatchBuilder:
     def add(
         self,
         offset: int,
-        text: bytes,
+        text: bytes | memoryview,
         input_id: str | None = None,
         language: str | None = None,
         values: list[str | None] | None = None,

@@ -122,7 +122,7 @@ def _clean_batch(
     offsets = np.frombuffer(text.buffers()[1], np.int64)[text.offset :][: len(text) + 1]
     data = np.frombuffer(text.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]]
     offsets = offsets - offsets[0]
-    view = memoryview(data)
+    view = memoryview(data)  # type: ignore[arg-type]  # numpy 2 arrays are buffers
     bounds = list(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True))
     ids = [hashlib.blake2b(view[a:b], digest_size=16).digest() for a, b in bounds]
     changed = Normalizer(config)(data, offsets)

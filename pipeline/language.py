@@ -123,10 +123,12 @@ _USUAL_SCRIPTS = {
     "nio": "Cyrl",
     "oaa": "Cyrl",
     "ojb": "Cans",
+    "sdh": "Arab",
     "swb": "Latn",
     "ykg": "Cyrl",
     "zdj": "Latn",
     "zxx": "Zxxx",
+    **{member: script for (_, script), member in _MEMBERS_BY_SCRIPT.items()},
 }
 
 _TAG = re.compile(r"[A-Za-z]{1,8}(?:[-_][A-Za-z0-9]{1,8})*")

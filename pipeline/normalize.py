@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 
 from .config import CleanConfig
 
-_NEWLINES = re.compile("\r\n|[\r\x85\u2028\u2029]")
-
 # Cc except tab and LF; byte order marks; the 66 noncharacters (Unicode 3.4, D14). Joiners and
-# direction marks (ZWNJ, ZWJ, LRM, ...) stay: Persian and Indic spelling needs them.
-_NONCHARACTERS = "".join(
-    chr(plane * 0x10000 + last) for plane in range(17) for last in (0xFFFE, 0xFFFF)
+# direction marks (ZWNJ, ZWJ, LRM, ...) stay: Persian and Indic spelling needs them. One class of
+# all of them is slow to search, as Python's has no table for code points above U+FFFF: so these
+# are first taken as one range.
+_REMOVED_BMP = "\x00-\x08\x0b-\x1f\x7f-\x9f\ufdd0-\ufdef\ufeff\ufffe\uffff"
+_REMOVED_ABOVE = "".join(
+    chr(plane * 0x10000 + last) for plane in range(1, 17) for last in (0xFFFE, 0xFFFF)
 )
-_REMOVED = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff\ufdd0-\ufdef{_NONCHARACTERS}]+")
+_REMOVED = re.compile(f"[{_REMOVED_BMP}\U00010000-\U0010ffff](?<=[{_REMOVED_BMP}{_REMOVED_ABOVE}])")
 
 # White space that ends no line (str.isspace without the line separators and control characters).
 _LINE_SPACES = "\t \xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
@@ -35,8 +36,10 @@ def clean_text(text: str, config: CleanConfig) -> str:
     Example: "e\\u0301te \\r\\n\\x00" -> "\\u00e9te" with the defaults.
     """
     if config.newlines:
-        text = _NEWLINES.sub("\n", text)
-    if config.control_characters == "remove":
+        text = text.replace("\r\n", "\n")
+        for separator in "\r\x85\u2028\u2029":
+            text = text.replace(separator, "\n")
+    if config.control_characters == "remove" and _REMOVED.search(text):
         text = _REMOVED.sub("", text)
     if config.strip:
         # rstrip line by line: a pattern for spaces before LF is quadratic in a run of spaces
@@ -86,7 +89,7 @@ class Normalizer:
             offsets: int64[num_texts + 1], where each text begins in `data`.
         """
         changed = {}
-        view = memoryview(data)
+        view = memoryview(data)  # type: ignore[arg-type]  # numpy 2 arrays are buffers
         suspicious = _suspects(data, offsets)
         marks = np.zeros(len(offsets) - 1, np.bool_)
         filled = np.flatnonzero(offsets[1:] > offsets[:-1])

@@ -183,7 +183,8 @@ def _find_data_set(source: SourceConfig, path: str, name: str) -> list[_Found]:
 
 def _one(source: SourceConfig, name: str, root: str, relative: str, language: str) -> _Found:
     path = os.path.join(root, relative)
-    if source.format in ("auto", "huggingface"):
+    file_format: Format | None
+    if source.format == "auto" or source.format == "huggingface":
         file_format = format_of(relative)
     else:
         file_format = source.format
