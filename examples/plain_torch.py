@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from gristmill.indexed_dataset import (
     BlendedDataset,
+    Sample,
     SampleDataset,
     find_prefixes,
     temperature_weights,
@@ -42,7 +43,7 @@ def main() -> None:
     blend = BlendedDataset(datasets, weights, num_samples=total)
 
     # The order is part of the dataset, so the sampler only counts on from what was consumed.
-    loader = DataLoader(
+    loader: DataLoader[Sample] = DataLoader(
         blend,  # type: ignore[arg-type] # a map-style dataset by what it does, not by inheritance
         batch_size=arguments.batch_size,
         sampler=range(arguments.consumed_samples, total),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
+import numpy as np
+
 from .blend import BlendedDataset
+from .paths import find_prefixes
 from .reader import IndexedDataset
 from .samples import SampleDataset
 from .split import TokenSplit
@@ -36,6 +40,69 @@ def describe(
         lines.append(f"  weight {weight} ({share:.2%}) {_sample_line(part, draw)}")
         lines += _indent(_indent(_split_lines(part.split)))
     return "\n".join(lines)
+
+
+def describe_prefix(prefix: str | os.PathLike[str]) -> str:
+    """Return what one prefix holds: counts, lengths, tokenizer, languages and sources."""
+    dataset = IndexedDataset(prefix)
+    lines = _prefix_lines(dataset)
+    facts = [f"{dataset.num_sequences:,} sequences"]
+    if dataset.num_documents:
+        lengths = dataset.document_lengths
+        facts.append(
+            f"documents of {lengths.min():,} to {lengths.max():,} tokens, half of them of "
+            f"{int(np.median(lengths)):,} or more"
+        )
+    lines.insert(1, "  " + ", ".join(facts))
+    if dataset.manifest is not None:
+        manifest = dataset.manifest
+        tokenizer = manifest.tokenizer or {}
+        lines.insert(
+            2,
+            f"  vocabulary {_known(manifest.vocab_size)}, end of document {_known(manifest.eod_id)}"
+            f", largest id {_known(manifest.max_token_id)}, tokenizer "
+            f"{_known(tokenizer.get('fingerprint'))}",
+        )
+        lines.append(f"  written by gristmill {manifest.gristmill}, {manifest.split or 'no'} split")
+    return "\n".join(lines)
+
+
+def describe_folder(folder: str | os.PathLike[str]) -> str:
+    """Return the groups of a folder with their counts, and the sum.
+
+    Raises:
+        IndexedDatasetError: a prefix that does not open, or a missing shard.
+    """
+    splits = {
+        group: [IndexedDataset(prefix) for prefix in prefixes]
+        for group, prefixes in find_prefixes(folder).items()
+    }
+    width = max([len(group) for group in splits] + [len("group")])
+    lines = [f"{'group':{width}}  {'shards':>6}  {'documents':>13}  {'tokens':>17}  text bytes"]
+    rows = [(group, len(shards), *_sums(shards)) for group, shards in splits.items()]
+    every = [shard for shards in splits.values() for shard in shards]
+    for group, shards, documents, tokens, text_bytes in (*rows, ("all", len(every), *_sums(every))):
+        lines.append(
+            f"{group:{width}}  {shards:>6,}  {documents:>13,}  {tokens:>17,}  {_known(text_bytes)}"
+        )
+    return "\n".join(lines)
+
+
+def _sums(shards: list[IndexedDataset]) -> tuple[int, int, int | None]:
+    """Return documents, tokens and (where all manifests tell) bytes of text."""
+    sizes = [None if shard.manifest is None else shard.manifest.text_bytes for shard in shards]
+    known = [size for size in sizes if size is not None]
+    return (
+        sum(shard.num_documents for shard in shards),
+        sum(shard.num_tokens for shard in shards),
+        sum(known) if len(known) == len(sizes) else None,
+    )
+
+
+def _known(value: int | str | None) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    return "unknown" if value is None else value
 
 
 def _sample_line(dataset: SampleDataset, num_samples: int) -> str:
