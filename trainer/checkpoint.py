@@ -17,7 +17,8 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -181,7 +182,8 @@ class Checkpointer:
         self._barrier()
         try:
             writer = FileSystemWriter(unfinished / "state")
-            save(self._state(facts.step), storage_writer=writer, no_dist=self._mesh is None)
+            with _quiet():
+                save(self._state(facts.step), storage_writer=writer, no_dist=self._mesh is None)
             if self._grid.is_main:
                 _finish(unfinished, final, facts, tokenizer)
                 _prune(self._folder, keep_last)
@@ -190,7 +192,9 @@ class Checkpointer:
                 shutil.rmtree(unfinished, ignore_errors=True)
             cause = _full_disk_error(error)
             if cause is None:
-                raise
+                raise CheckpointError(
+                    f"{final} could not be written ({error}): the checkpoints before it are whole"
+                ) from error
             raise disk_full(unfinished, cause) from error
         self._barrier()
         return final
@@ -237,11 +241,20 @@ def load_weights(model: Transformer, folder: Path) -> None:
 
 def _load(state: dict[str, Any], folder: Path, no_dist: bool) -> None:
     try:
-        load(state, storage_reader=FileSystemReader(folder / "state"), no_dist=no_dist)
-    except Exception as error:  # whatever a damaged pickle or zip file raises
+        with _quiet():
+            load(state, storage_reader=FileSystemReader(folder / "state"), no_dist=no_dist)
+    except (Exception, CheckpointException) as error:  # whatever a damaged file raises
         raise CheckpointError(
             f"the weights in {folder / 'state'} cannot be read ({error}). {_remedy}"
         ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide torch's notice that a single process saves and loads alone, as was asked for."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        yield
 
 
 def _finish(unfinished: Path, final: Path, facts: Facts, tokenizer: Path | None) -> None:

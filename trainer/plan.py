@@ -1,4 +1,4 @@
-"""A config and the data's manifests in; what a training would take, as text, out. Trains nothing."""
+"""A config and the data's manifests in; what a training would take, as text, out."""
 
 from __future__ import annotations
 
@@ -28,10 +28,8 @@ def plan_pretrain(config: PretrainConfig, *, output: str | Path) -> str:
     data = open_data(config, Path(output))
     ranks = count_ranks(config)
     check_run(config, data, ranks)
-    return "\n".join(
-        [*_size(config, data, ranks), *_memory(config, data), *_time(config, data, ranks)]
-        + _epochs(config, data)
-    )
+    lines = [*_size(config, data, ranks), *_memory(config, data), *_time(config, data, ranks)]
+    return "\n".join(lines + _epochs(config, data))
 
 
 def flops_per_token(config: PretrainConfig, vocab_size: int) -> float:

@@ -42,7 +42,7 @@ def print_report(report: Mapping[str, Any], output: Path, *, file: TextIO | None
         console.print(_verdict(Score(**report["total"])))
     console.print()
     for name, where in {
-        "checkpoint": report["checkpoint"],
+        "checkpoint": str(output / report["checkpoint"]),
         "curves": f"tensorboard --logdir {output / 'tensorboard'}",
         "each step": str(output / "metrics.jsonl"),
         "this report": str(output / FILE),

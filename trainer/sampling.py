@@ -72,8 +72,8 @@ def generate(
 ) -> list[str]:
     """Return a continuation of each prompt, without the prompt.
 
-    A continuation ends at the end of the document, or after `max_tokens`. Each prompt is drawn
-    with its own generator from `seed`: what stands beside it changes nothing.
+    A continuation ends at the end of the document, or after `max_tokens`. Prompt number i is drawn
+    with the seed `seed` + i: the texts of the others change nothing.
 
     Args:
         checkpoint: a checkpoint folder, the output folder of a run, or what `load_model` returned.
@@ -87,7 +87,7 @@ def generate(
     trained = checkpoint if isinstance(checkpoint, TrainedModel) else load_model(checkpoint)
     sampler = Sampler(temperature, top_k, top_p)
     texts = []
-    for prompt in prompts:
+    for number, prompt in enumerate(prompts):
         ids = trained.tokenizer.encode(prompt, add_special_tokens=False).ids
         # A document begins after the end of the one before: so it was in training.
         if trained.eod_id is not None:
@@ -97,7 +97,9 @@ def generate(
                 "the prompt is empty and the model knows no end-of-document token to begin a text "
                 "with: give a prompt"
             )
-        new = continue_tokens(trained.model, ids, max_tokens, sampler, trained.eod_id, seed)
+        new = continue_tokens(
+            trained.model, ids, max_tokens, sampler, trained.eod_id, seed + number
+        )
         # Decoding both and cutting keeps a character whose bytes lie on both sides whole.
         whole = trained.tokenizer.decode([*ids, *new])
         head = trained.tokenizer.decode(ids)
