@@ -59,6 +59,7 @@ def plan_units(files: Sequence[SourceFile], unit_bytes: int) -> list[ReadUnit]:
             group.clear()
 
     for file in files:
+        pieces = _split(file, unit_bytes)  # also of small files: it checks their columns
         if file.source.max_documents and file.format != "hub":
             # "The first n documents" have an order: one unit reads all files until it has them.
             limited.setdefault(file.source, []).append(file)
@@ -72,7 +73,7 @@ def plan_units(files: Sequence[SourceFile], unit_bytes: int) -> list[ReadUnit]:
             group.append(file)
         else:
             close_group()
-            units += [_unit([piece]) for piece in _split(file, unit_bytes)]
+            units += [_unit([piece]) for piece in pieces]
     close_group()
     units += [_unit([_whole(file) for file in those]) for those in limited.values()]
     return sorted(units, key=lambda unit: unit.name)
