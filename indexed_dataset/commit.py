@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ from typing import BinaryIO, Literal
 from .atomic import TEMPORARY_MARK, disk_full, sync_folder
 from .errors import IndexedDatasetError, PrefixBusyError, PrefixExistsError
 from .paths import prefix_paths, strip_suffix
+
+logger = logging.getLogger(__name__)
 
 FileKind = Literal["bin", "idx", "json", "origin"]
 
@@ -145,13 +148,16 @@ class UnfinishedPrefix:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                os.close(descriptor)
-                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                    raise
-                raise PrefixBusyError(
-                    f"the dataset {self.prefix} is being written by another process. Wait for it, "
-                    "or choose another prefix"
-                ) from None
+                if error.errno in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+                    logger.info("%s: this file system has no locks (%s)", self.prefix, error)
+                else:
+                    os.close(descriptor)
+                    if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                        raise
+                    raise PrefixBusyError(
+                        f"the dataset {self.prefix} is being written by another process. Wait for "
+                        "it, or choose another prefix"
+                    ) from None
             # Between open and lock another writer may have finished and renamed this very file.
             if path.exists() and os.path.samestat(os.stat(path), os.fstat(descriptor)):
                 return os.fdopen(descriptor, "r+b", buffering=_BUFFER_BYTES)

@@ -193,3 +193,16 @@ def test_counts_from_numpy_reach_the_manifest_as_plain_numbers(tmp_path):
         builder.finalize(text_bytes=np.int64(1), languages={"eng_Latn": row})
 
     assert IndexedDataset(tmp_path / "data").manifest.languages["eng_Latn"]["tokens"] == 1
+
+
+def test_a_file_system_without_locks_can_be_written_to(tmp_path, monkeypatch):
+    """Lustre mounted without the option `flock` answers ENOSYS."""
+    from gristmill.indexed_dataset import commit
+
+    def no_locks(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(commit.fcntl, "flock", no_locks)
+    write(tmp_path / "data", OLD)
+
+    assert content(tmp_path / "data") == OLD
