@@ -32,6 +32,7 @@ from .config import PretrainConfig, from_dict, to_dict
 
 logger = logging.getLogger(__name__)
 
+_LAUNCHER_LOGGERS = ("torch.distributed.elastic", "torchelastic-events-null")
 _SHUTDOWN_SECONDS = 600  # a rank that is told to stop first saves a checkpoint
 
 
@@ -132,9 +133,10 @@ def launch(config: PretrainConfig, output: Path, num_ranks: int) -> None:
     )
     arguments = ["-m", "gristmill.trainer.launch", str(output), json.dumps(to_dict(config))]
     # The launcher reports failures in a banner of its own; ours is the one message.
-    noisy = logging.getLogger("torch.distributed.elastic")
-    level = noisy.level
-    noisy.setLevel(logging.CRITICAL)
+    noisy = [logging.getLogger(name) for name in _LAUNCHER_LOGGERS]
+    levels = [log.level for log in noisy]
+    for log in noisy:
+        log.setLevel(logging.CRITICAL)
     try:
         elastic_launch(launcher, sys.executable)(*arguments)
     except ChildFailedError as error:
@@ -144,7 +146,8 @@ def launch(config: PretrainConfig, output: Path, num_ranks: int) -> None:
             raise KeyboardInterrupt from None
         raise SystemExit(128 + error.sigval) from None
     finally:
-        noisy.setLevel(level)
+        for log, level in zip(noisy, levels, strict=True):
+            log.setLevel(level)
         os.environ.clear()
         os.environ.update(environment)
 
@@ -232,11 +235,12 @@ def _recorded(failure: ProcessFailure) -> dict[str, Any]:
     message = failure.message
     if isinstance(message, dict):
         message = message.get("message", "")
+    _, brace, rest = str(message).partition("{")  # the launcher puts the exception's name first
     try:
-        details = json.loads(message)
-    except (TypeError, ValueError):
+        details: dict[str, Any] = json.loads(brace + rest)
+    except ValueError:
         return {"text": str(message)}
-    return details if isinstance(details, dict) else {"text": str(message)}
+    return details
 
 
 def _record_failure(error: BaseException) -> None:

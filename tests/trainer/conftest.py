@@ -81,7 +81,7 @@ def write_data() -> WriteData:
         for split in splits:
             for group, text in texts.items():
                 prefix = folder / split / group
-                builder = IndexedDatasetBuilder(prefix, vocab_size=len(vocabulary))
+                builder = IndexedDatasetBuilder(prefix, vocab_size=len(vocabulary) + 1)
                 chance = np.random.default_rng(len(split) + len(group) + len(text))
                 text_bytes = 0
                 for _ in range(num_documents if split == "train" else 3):

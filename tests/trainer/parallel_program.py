@@ -130,8 +130,7 @@ def main() -> None:
     for layout in sys.argv[2:]:
         grid = make_grid(int(layout), 0)
         results = {name: compute(name, grid) for name in MODELS}
-        if grid.data.size == 1:
-            results["losses"] = losses(grid.tensor)
+        results["losses"] = losses(grid.tensor)
         torch.save(results, Path(sys.argv[1]) / f"layout{layout}-rank{dist.get_rank()}.pt")
     dist.destroy_process_group()
 

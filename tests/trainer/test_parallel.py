@@ -112,12 +112,11 @@ def test_whole_parameters_stay_the_same_bits_on_every_rank(ranks: Any) -> None:
 @pytest.mark.parametrize("case", ["ordinary", "extreme", "all_masked", "foreign_labels"])
 def test_sharded_cross_entropy_equals_pytorchs(case: str, ranks: Any, program: ModuleType) -> None:
     tensor, results = ranks
-    if "losses" not in results[0]:
-        pytest.skip("this layout has copies of the model: the case is covered by the others")
     expected = program.losses(Ranks())[case]
     for rank, result in enumerate(results):
         found = result["losses"][case]
-        columns = slice(rank * 64 // tensor, (rank + 1) * 64 // tensor)
+        place = rank % tensor
+        columns = slice(place * 64 // tensor, (place + 1) * 64 // tensor)
         torch.testing.assert_close(found["nll"], expected["nll"], rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(
             found["gradient"], expected["gradient"][:, columns], rtol=1e-10, atol=1e-10
