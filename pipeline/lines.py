@@ -102,13 +102,13 @@ def read_lines(
                 yield LineBlock(offset, b"", pending + first_end, 0)
                 offset += pending + first_end + 1
                 begin, pending, parts = first_end + 1, 0, []
-            if begin <= last_end:
-                data = b"".join([*parts, chunk[begin:last_end]])
+            data = b"".join([*parts, chunk[begin:last_end]]) if begin <= last_end else None
+            parts = [chunk[last_end + 1 :]]  # before the yield: a long line is held once only
+            pending = len(parts[0])
+            if data is not None:
                 yield LineBlock(offset, data, 0, input_bytes)
                 offset += len(data) + 1
                 input_bytes = 0
-            parts = [chunk[last_end + 1 :]]
-            pending = len(parts[0])
     except DamagedFileError as error:
         raise DamagedFileError(offset, error.detail) from error
     if pending > max_line_bytes:

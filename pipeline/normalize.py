@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,12 @@ def clean_text(text: str, config: CleanConfig) -> str:
 
     Example: "e\\u0301te \\r\\n\\x00" -> "\\u00e9te" with the defaults.
     """
+    text = _clean_inside(text, config)
+    return text.strip() if config.strip else text
+
+
+def _clean_inside(text: str, config: CleanConfig) -> str:
+    """Do all but stripping both ends: this can be done to lines apart from each other."""
     if config.newlines:
         text = text.replace("\r\n", "\n")
         for separator in "\r\x85\u2028\u2029":
@@ -43,7 +50,7 @@ def clean_text(text: str, config: CleanConfig) -> str:
         text = _REMOVED.sub("", text)
     if config.strip:
         # rstrip line by line: a pattern for spaces before LF is quadratic in a run of spaces
-        text = "\n".join([line.rstrip(_LINE_SPACES) for line in text.split("\n")]).strip()
+        text = "\n".join([line.rstrip(_LINE_SPACES) for line in text.split("\n")])
     if config.unicode_form == "NFC":
         # Last: what was removed may have stood between a letter and its mark.
         text = unicodedata.normalize("NFC", text)
@@ -75,48 +82,85 @@ _FIRST_MARK_LEAD = 0xCC
 """Lead byte of U+0300: text whose characters are all below it is NFC as it stands."""
 
 
+SEGMENT_BYTES = 1 << 20
+"""Long texts are cleaned in segments of whole lines, which bounds memory and gives the same."""
+
+
 class Normalizer:
     """Cleans batches of texts."""
 
-    def __init__(self, config: CleanConfig) -> None:
+    def __init__(self, config: CleanConfig, segment_bytes: int = SEGMENT_BYTES) -> None:
         self._config = config
+        self._segment_bytes = segment_bytes
 
     def __call__(self, data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> dict[int, bytes]:
         """Return the texts that change: index -> new text.
 
         Args:
             data: uint8[num_bytes], valid UTF-8.
-            offsets: int64[num_texts + 1], where each text begins in `data`.
+            offsets: int64[num_texts + 1], where each text begins in `data`; the last is num_bytes.
         """
         changed = {}
-        view = memoryview(data)  # type: ignore[arg-type]  # numpy 2 arrays are buffers
-        suspicious = _suspects(data, offsets)
+        buffer = data.tobytes()
+        suspicious = _suspects(buffer, data, offsets)
         marks = np.zeros(len(offsets) - 1, np.bool_)
         filled = np.flatnonzero(offsets[1:] > offsets[:-1])
         if self._config.unicode_form == "NFC" and len(filled):
             highest = np.maximum.reduceat(data, offsets[filled])
             marks[filled] = highest >= _FIRST_MARK_LEAD
         for index in np.flatnonzero(suspicious | marks).tolist():
-            raw = view[offsets[index] : offsets[index + 1]]
-            text = str(raw, "utf-8")
-            if not suspicious[index] and unicodedata.is_normalized("NFC", text):
+            start, end = int(offsets[index]), int(offsets[index + 1])
+            if not suspicious[index] and all(
+                unicodedata.is_normalized("NFC", segment)
+                for segment in self._segments(buffer, start, end)
+            ):
                 continue
-            clean = clean_text(text, self._config)
-            if clean != text:
-                changed[index] = clean.encode()
+            clean = self._clean(buffer, start, end)
+            if clean != buffer[start:end]:
+                changed[index] = clean
         return changed
 
+    def _clean(self, buffer: bytes, start: int, end: int) -> bytes:
+        """Return `clean_text` of buffer[start:end], made segment by segment."""
+        pieces = [
+            _clean_inside(segment, self._config).encode()
+            for segment in self._segments(buffer, start, end)
+        ]
+        if not self._config.strip:
+            return b"".join(pieces)
+        # Only the ends are stripped as strings: a piece of white space alone is no end.
+        while pieces and not (first := pieces[0].decode().lstrip()):
+            pieces.pop(0)
+        while pieces and not (last := pieces[-1].decode().rstrip()):
+            pieces.pop()
+        if not pieces:
+            return b""
+        if len(pieces) == 1:
+            return first.rstrip().encode()
+        return b"".join([first.encode(), *pieces[1:-1], last.encode()])
 
-def _suspects(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def _segments(self, buffer: bytes, start: int, end: int) -> Iterator[str]:
+        """Yield buffer[start:end] in parts that end after LF (but the last)."""
+        while start < end:
+            cut = buffer.find(b"\n", min(start + self._segment_bytes, end), end) + 1 or end
+            yield buffer[start:cut].decode()
+            start = cut
+
+
+def _suspects(
+    buffer: bytes, data: NDArray[np.uint8], offsets: NDArray[np.int64]
+) -> NDArray[np.bool_]:
     """Return which texts may need more than NFC: bool[num_texts], never too few."""
-    found: list[int] = []
-    buffer = data.tobytes()
-    if len(buffer.translate(None, _CONTROL_BYTES)) != len(buffer):
-        found += [match.start() for match in _CONTROL.finditer(buffer)]
-    for pattern in _SUSPICIOUS:
-        found += [match.start() for match in pattern.finditer(buffer)]
     suspicious = np.zeros(len(offsets) - 1, np.bool_)
-    suspicious[np.searchsorted(offsets, np.array(found, np.int64), side="right") - 1] = True
+    patterns = list(_SUSPICIOUS)
+    if len(buffer.translate(None, _CONTROL_BYTES)) != len(buffer):
+        patterns.append(_CONTROL)
+    for pattern in patterns:
+        match = pattern.search(buffer)
+        while match:  # one match a text is enough
+            index = int(np.searchsorted(offsets, match.start(), side="right")) - 1
+            suspicious[index] = True
+            match = pattern.search(buffer, int(offsets[index + 1]))
 
     lengths = offsets[1:] - offsets[:-1]
     suspicious |= (lengths > 0) & (lengths < 3)  # too short for the looks below

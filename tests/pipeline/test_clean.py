@@ -124,15 +124,15 @@ def test_cleaning_twice_changes_nothing_more(text: str, settings: CleanConfig) -
     assert clean_text(once, settings) == once
 
 
-@given(st.lists(texts, max_size=20), settings_of)
+@given(st.lists(texts, max_size=20), settings_of, st.sampled_from([1, 3, 1000]))
 def test_a_batch_is_cleaned_as_its_texts_one_by_one(
-    batch: list[str], settings: CleanConfig
+    batch: list[str], settings: CleanConfig, segment_bytes: int
 ) -> None:
     array = text_array([text.encode() for text in batch])
     offsets = np.frombuffer(array.buffers()[1], np.int64)[: len(batch) + 1]
     data = np.frombuffer(array.buffers()[2] or b"", np.uint8)
 
-    changed = Normalizer(settings)(data, offsets)
+    changed = Normalizer(settings, segment_bytes)(data, offsets)
 
     result = [changed.get(n, text.encode()).decode() for n, text in enumerate(batch)]
     assert result == [clean_text(text, settings) for text in batch]
