@@ -109,5 +109,5 @@ clean: ## remove environments, caches and builds (runs/ is kept)
 	@touch $@
 
 runs/demo-corpus/.complete: .venv/.installed
-	$(BIN)/gristmill demo --output runs/demo-corpus
+	$(BIN)/gristmill demo --output runs/demo-corpus --pip-args="$(PIP_ARGS)"
 	@touch $@

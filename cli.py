@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -134,6 +135,8 @@ class DemoArguments:
     """Folder to write it to."""
     offline: bool = False
     """Fetch nothing: only the sample that comes with gristmill."""
+    pip_args: str = ""
+    """Options for pip, which fetches it: an index, a proxy, `--no-index --find-links FOLDER`."""
 
 
 def preprocess(arguments: PreprocessArguments) -> None:
@@ -235,7 +238,11 @@ def demo(arguments: DemoArguments) -> None:
     """Run `gristmill demo`."""
     from .pipeline.demo import fetch_demo_corpus
 
-    report = fetch_demo_corpus(Path(arguments.output), offline=arguments.offline)
+    report = fetch_demo_corpus(
+        Path(arguments.output),
+        offline=arguments.offline,
+        pip_arguments=tuple(shlex.split(arguments.pip_args)),
+    )
     sys.stdout.write(report.summary() + "\n")
 
 

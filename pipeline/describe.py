@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+
+from .formats import compression_of
+from .lines import read_lines
 
 NUM_ROWS = 3
 MAX_CHARACTERS = 200
@@ -30,10 +32,9 @@ def describe_parquet(path: Path) -> str:
 
 def describe_text(path: Path) -> str:
     """Return the first lines of a text or JSONL file, compressed or not."""
-    from .compression import open_binary
-
-    with open_binary(path) as file:
-        head = [line.decode(errors="replace").rstrip("\n") for line in islice(file, NUM_ROWS)]
+    block = next(read_lines(path, compression_of(str(path))), None)
+    data = block.data if block is not None else b""
+    head = [line.decode(errors="replace") for line in data.split(b"\n", NUM_ROWS)[:NUM_ROWS]]
     lines = [f"{path}: {path.stat().st_size / 1e6:.2f} MB on disk; its first lines:"]
     for line in head:
         lines += ["", *textwrap.wrap(line[: 3 * MAX_CHARACTERS], 100)]

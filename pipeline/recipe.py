@@ -67,9 +67,21 @@ def preprocess(
         tokenized = tokenize.run(config, output, verdicts, tokenizer, executor, progress)
         packed = None
         if until == "pack":
-            packed = pack.run(config, output, tokenized, tokenizer, executor, progress)
+            packed = pack.run(config, output, tokenized, tokenizer, executor, progress, _versions())
         report = build_report(until, cleaned, verdicts, tokenized, packed, tokenizer.fertility)
         return _finish(report, output, console)
+
+
+def _versions() -> dict[str, int]:
+    """Return the version of each stage before the tokenizer's, for the manifests."""
+    return {
+        "clean": clean.VERSION,
+        "keys": dedup.KEYS_VERSION,
+        "group": dedup.GROUP_VERSION,
+        "shingles": dedup.SHINGLES_VERSION,
+        "verify": dedup.VERIFY_VERSION,
+        "verdicts": dedup.VERDICTS_VERSION,
+    }
 
 
 def _finish(report: Report, output: Path, console: Console) -> Report:

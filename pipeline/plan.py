@@ -1,0 +1,233 @@
+"""What a run would do: the configuration in, a page of sizes, memory and times out.
+
+Nothing is written to the output folder. A sample of the input goes through the real stages in a
+temporary folder, on one core; the estimates are its measured figures, scaled to the whole.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+from rich.table import Table
+
+from .. import kernels
+from . import clean, dedup, pack, tokenize, train_tokenizer
+from .config import PreprocessConfig, SourceConfig
+from .executors import LocalExecutor, count_workers
+from .progress import Progress
+from .report import build_report
+from .units import ReadUnit, read_unit
+
+SAMPLE_TEXT_BYTES = 2_000_000
+"""Text that is run through the stages to measure this machine and this input."""
+
+SAMPLE_UNITS = 16
+"""Units that the sample is taken from, spread over the input."""
+
+WORKER_BYTES = 900_000_000
+"""Memory that a worker stays below, whatever the input: batches of 16 MB of text, longest texts of
+64 MB and a tokenizer's caches (measured on 277 MB of text in 400 languages)."""
+
+GROUP_BYTES_A_DOCUMENT = 120
+"""Memory of the one process that groups duplicate keys, for each document of the run."""
+
+Result = TypeVar("Result")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """What came out of running a part of the input."""
+
+    input_bytes: int
+    """Bytes of the input files that the sample was read from."""
+    text_bytes: int
+    documents: int
+    tokens: int
+    seconds: dict[str, float]
+    """Stage -> seconds on one core."""
+    disk_bytes: dict[str, int]
+    """Folder of the output -> bytes."""
+
+
+def plan_preprocess(
+    config: PreprocessConfig, *, output: Path, workers: int = 0, console: Console | None = None
+) -> None:
+    """Print what `preprocess` would do with this configuration, and do nothing.
+
+    Raises:
+        ValueError, FileNotFoundError: the configuration or the input cannot be used.
+    """
+    console = console or Console()
+    units = clean.plan(config)
+    workers = workers or count_workers()
+    _show_sources(units, output, console)
+    sample = measure(config, units)
+    if sample is None:
+        console.print("The size of the input is not known beforehand (a stream), or it is empty.")
+        return
+    _show_estimates(sample, units, workers, console)
+
+
+def measure(config: PreprocessConfig, units: Sequence[ReadUnit]) -> Sample | None:
+    """Run a sample of the input through every stage; None if its size cannot be told."""
+    chosen = _spread([unit for unit in units if unit.size_bytes], SAMPLE_UNITS)
+    if not chosen:
+        return None
+    kernels.warm_kernels()
+    with (
+        tempfile.TemporaryDirectory(prefix="gristmill-plan-") as name,
+        LocalExecutor(1) as executor,
+    ):
+        folder = Path(name)
+        started = time.perf_counter()
+        input_bytes, text_bytes = _write_sample(chosen, folder / "sample.jsonl")
+        seconds = {"read and clean": time.perf_counter() - started}
+        if not text_bytes:
+            return None
+        small = dataclasses.replace(
+            config,
+            sources=(SourceConfig(path=str(folder / "sample.jsonl")),),
+            tokenizer=dataclasses.replace(
+                config.tokenizer, train_bytes=min(config.tokenizer.train_bytes, text_bytes)
+            ),
+        )
+        output, progress = folder / "output", Progress(quiet=True)
+
+        def timed(name: str, call: Callable[[], Result]) -> Result:
+            started = time.perf_counter()
+            result = call()
+            seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - started
+            return result
+
+        cleaned = timed("read and clean", lambda: clean.run(small, output, executor, progress))
+        verdicts = timed("dedup", lambda: dedup.run(small, output, cleaned, executor, progress))
+        tokenizer = train_tokenizer.run(small, output, verdicts, executor, progress)
+        runs = timed(
+            "tokenize",
+            lambda: tokenize.run(small, output, verdicts, tokenizer, executor, progress),
+        )
+        timed("pack", lambda: pack.run(small, output, runs, tokenizer, executor, progress))
+        report = build_report("tokenize", cleaned, verdicts, runs)
+        return Sample(
+            input_bytes=max(1, input_bytes),
+            text_bytes=text_bytes,
+            documents=report.total.documents_in,
+            tokens=report.total.tokens,
+            seconds=seconds,
+            disk_bytes={
+                "documents, verdicts": _size(output, "documents", "rejected", "verdicts"),
+                "work (may be deleted afterwards)": _size(output, "work"),
+                "data": _size(output, "data/train", "data/validation"),
+            },
+        )
+
+
+def _write_sample(units: Sequence[ReadUnit], path: Path) -> tuple[int, int]:
+    """Write the first documents of each unit as JSON lines; return (input bytes, text bytes)."""
+    share = SAMPLE_TEXT_BYTES // len(units)
+    input_bytes = text_bytes = 0
+    with path.open("w", encoding="utf-8") as file:
+        for unit in units:
+            taken = 0
+            for source_file, batch in read_unit(unit):
+                size = batch.documents.column("text").nbytes
+                for text, code in zip(
+                    batch.documents.column("text").to_pylist(),
+                    batch.documents.column("language").to_pylist(),
+                    strict=True,
+                ):
+                    row = {"text": text, "language": source_file.language or code}
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                    taken += len(text.encode())
+                    if taken >= share:
+                        break
+                # what was used up of the input, in proportion to what was taken of the batch
+                input_bytes += int(batch.input_bytes * min(1.0, taken / size if size else 1.0))
+                if taken >= share:
+                    break
+            text_bytes += taken
+    return input_bytes, text_bytes
+
+
+def _spread(units: Sequence[ReadUnit], count: int) -> list[ReadUnit]:
+    """Return up to `count` units, evenly over the list."""
+    step = max(1, len(units) // count)
+    return list(itertools.islice(units, 0, None, step))[:count]
+
+
+def _size(output: Path, *folders: str) -> int:
+    return sum(path.stat().st_size for path in _files(output, folders))
+
+
+def _files(output: Path, folders: Sequence[str]) -> Iterator[Path]:
+    for folder in folders:
+        yield from (path for path in (output / folder).rglob("*") if path.is_file())
+
+
+def _show_sources(units: Sequence[ReadUnit], output: Path, console: Console) -> None:
+    table = Table(title="Input", title_justify="left", header_style="bold")
+    for name in ("source", "files", "MB on disk", "units", "finished"):
+        table.add_column(name, justify="left" if name == "source" else "right")
+    by_source: dict[str, list[ReadUnit]] = {}
+    for unit in units:
+        by_source.setdefault(unit.pieces[0].file.source_name, []).append(unit)
+    for name, those in sorted(by_source.items()):
+        files = {piece.file.path for unit in those for piece in unit.pieces}
+        markers = [output / "work" / "clean" / f"{unit.name}.json" for unit in those]
+        table.add_row(
+            name,
+            f"{len(files):,}",
+            f"{sum(unit.size_bytes for unit in those) / 1e6:,.1f}",
+            f"{len(those):,}",
+            f"{sum(marker.exists() for marker in markers):,}",
+        )
+    console.print(table)
+
+
+def _show_estimates(
+    sample: Sample, units: Sequence[ReadUnit], workers: int, console: Console
+) -> None:
+    total = sum(unit.size_bytes for unit in units)
+    scale = total / sample.input_bytes
+    busy = min(workers, len(units))
+    console.print(
+        f"Estimates from {sample.documents:,} documents ({sample.text_bytes / 1e6:.1f} MB of text) "
+        f"run on this machine, for {workers} workers ({busy} of them busy: {len(units)} units):",
+        highlight=False,
+    )
+    table = Table(header_style="bold")
+    table.add_column("what")
+    table.add_column("estimate", justify="right")
+    table.add_row("documents", f"{sample.documents * scale:,.0f}")
+    table.add_row("text", f"{sample.text_bytes * scale / 1e6:,.1f} MB")
+    table.add_row("tokens", f"{sample.tokens * scale:,.0f}")
+    table.add_section()
+    for name, seconds in sample.seconds.items():
+        rate = sample.text_bytes / seconds / 1e6
+        table.add_row(f"time: {name}", f"{_time(seconds * scale / busy)} ({rate:.1f} MB/s a core)")
+    whole = sum(sample.seconds.values()) * scale / busy
+    table.add_row("time: in all", _time(whole), style="bold")
+    table.add_section()
+    for name, size in sample.disk_bytes.items():
+        table.add_row(f"disk: {name}", f"{size * scale / 1e6:,.1f} MB")
+    table.add_section()
+    group = GROUP_BYTES_A_DOCUMENT * sample.documents * scale
+    table.add_row("memory: each worker", f"below {WORKER_BYTES / 1e6:,.0f} MB")
+    table.add_row("memory: grouping duplicates", f"{group / 1e6:,.0f} MB")
+    console.print(table)
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
