@@ -81,9 +81,9 @@ def run(
 ) -> TokenizerResult:
     """Copy or train the run's tokenizer.
 
-    Rows of `fertility`: language, sample_bytes, and for ours and for GPT-2's splitting
-    (`gpt2_split_...`) bytes_per_token, tokens_per_word (words are what white space separates) and
-    tokens_per_character.
+    Rows of `fertility`, the language with the most text first: language, sample_bytes, and for
+    ours and for GPT-2's splitting (`gpt2_split_...`) bytes_per_token, tokens_per_word (words are
+    what white space separates) and tokens_per_character.
 
     Raises:
         TokenizerError: the given tokenizer cannot be used, or its EOD token is not known.
@@ -127,6 +127,7 @@ def run(
         row | {f"gpt2_split_{name}": other[name] for name in _RATIOS}
         for row, other in zip(ours["fertility"], markers["gpt2"].counts["fertility"], strict=True)
     ]
+    rows.sort(key=lambda row: (-available[row["language"]], row["language"]))
     return TokenizerResult(
         folder=_folder(output), fingerprint=ours["fingerprint"], eod=ours["eod"], fertility=rows
     )

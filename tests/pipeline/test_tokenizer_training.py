@@ -154,7 +154,7 @@ def test_fertility_compares_the_two_splittings_for_each_language(
     result = train(config, tmp_path, write_units(tmp_path, {"u": rows}))
 
     table = {row["language"]: row for row in result.fertility}
-    assert sorted(table) == ["eng_Latn", "hin_Deva", "tha_Thai"]
+    assert list(table) == ["eng_Latn", "hin_Deva", "tha_Thai"]  # by text, most first
     for row in table.values():
         assert row["bytes_per_token"] > 1
         assert row["gpt2_split_bytes_per_token"] > 1
