@@ -391,3 +391,27 @@ def test_what_a_rank_refuses_is_said_in_its_own_words(tmp_path: Path, write_data
 
     with pytest.raises(ValueError, match="beyond the vocabulary of 64 ids"):
         pretrain(settings, output=tmp_path / "run")
+
+
+def test_a_training_ends_with_continuations_and_curves(
+    data_folder: Path, tmp_path: Path, capsys: Any
+) -> None:
+    settings = config(
+        data_folder,
+        training={"num_steps": 2},
+        log={"tensorboard": True},
+        evaluate={"every_steps": 1},
+        generate={"max_tokens": 5},
+    )
+
+    result = pretrain(settings, output=tmp_path)
+
+    samples = result.report["samples"]
+    assert len(samples) == 3
+    assert all(sample["prompt"] for sample in samples)
+    said = capsys.readouterr().out
+    assert samples[0]["prompt"].split()[0] in said
+    assert str(result.checkpoint) in said.replace("\n", "")
+    assert list((tmp_path / "tensorboard").glob("events.*"))
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert any("bits_per_byte/hin_Deva" in line for line in lines)
