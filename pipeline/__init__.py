@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .plan import plan_preprocess as plan_preprocess
     from .recipe import preprocess as preprocess
     from .report import Report as Report
-    from .tokenize_files import tokenize_files as tokenize_files
+    from .tokenize_inputs import tokenize_files as tokenize_files
     from .tokenizer import Tokenizer as Tokenizer
 
 _HOMES = {
@@ -25,7 +25,7 @@ _HOMES = {
     "Tokenizer": "tokenizer",
     "plan_preprocess": "plan",
     "preprocess": "recipe",
-    "tokenize_files": "tokenize_files",
+    "tokenize_files": "tokenize_inputs",
 }
 
 __all__ = [

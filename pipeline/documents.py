@@ -48,7 +48,7 @@ VERDICT_SCHEMA = pa.schema(
         pa.field("cluster_id", pa.binary(16)),  # id of the cluster's representative
         pa.field("cluster_size", pa.int64(), nullable=False),  # 1 for a document of its own
         pa.field("duplicate_of", pa.binary(16)),  # id of the kept document
-        pa.field("jaccard", pa.float64()),  # exact similarity to it
+        pa.field("jaccard", pa.float64()),  # similarity to it; exact up to 131,072 shingles
         pa.field("text_bytes", pa.int64(), nullable=False),  # of the clean text
     ]
 )

@@ -297,4 +297,5 @@ def _claim(output: Path, prefixes: list[str]) -> None:
         path = output / "data" / prefix
         for suffix in reversed(SUFFIXES):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
-    write_atomically(_claims_path(output), json.dumps(sorted(prefixes), indent=1).encode())
+    if sorted(prefixes) != _claimed(output):
+        write_atomically(_claims_path(output), json.dumps(sorted(prefixes), indent=1).encode())

@@ -51,6 +51,7 @@ def preprocess(
     console = console or Console()
     progress = Progress()
     with _only_run(output), LocalExecutor(workers) as executor:
+        pack.refuse_foreign_prefixes(output)  # said now, not after hours of work
         cleaned = clean.run(config, output, executor, progress)
         if until == "clean":
             return _finish(build_report(until, cleaned), output, console)

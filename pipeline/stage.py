@@ -13,7 +13,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ from .executors import Executor, UnitError, advance
 from .progress import Progress
 
 logger = logging.getLogger(__name__)
+
+STALE = "stale"
+"""Fingerprint of a marker whose unit is being done again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,26 +113,35 @@ def run_stage(
         name: marker for name, marker in markers.items() if _is_done(marker, wanted[name], output)
     }
     todo = [unit for unit in units if unit.name not in done]
+    for unit in todo:
+        if unit.name in markers and markers[unit.name].fingerprint != STALE:
+            # Its files are about to change: were this run killed and the old settings used again,
+            # the old marker would vouch for the new files.
+            markers[unit.name] = replace(markers[unit.name], fingerprint=STALE)
+            write_atomically(folder / f"{unit.name}.json", _content(markers[unit.name]))
 
     total = sum(unit.size_bytes for unit in todo)
     with progress.stage(stage.name, total, num_units=len(todo), num_skipped=len(done)) as bar:
         work = [_Work(stage=stage.name, function=stage.function, unit=unit) for unit in todo]
         for index, result in executor.map(_run_unit, work, bar.update):
             unit = todo[index]
-            marker = Marker(
-                unit=unit.name,
-                fingerprint=wanted[unit.name],
-                counts=result.counts,
-                outputs=tuple(
-                    (str(path.relative_to(output)), path.stat().st_size) for path in result.outputs
-                ),
+            outputs = [
+                (str(path.relative_to(output)), path.stat().st_size) for path in result.outputs
+            ]
+            content = _content(
+                Marker(
+                    unit=unit.name,
+                    fingerprint=wanted[unit.name],
+                    counts=result.counts,
+                    outputs=outputs,
+                )
             )
+            marker = _parse(content)  # as a later run will read it, key order and all
             if unit.name in markers:  # an older version of this unit: what it no longer writes goes
                 kept = {path for path, _ in marker.outputs}
                 for path, _ in markers[unit.name].outputs:
                     if path not in kept:
                         (output / path).unlink(missing_ok=True)
-            content = json.dumps(asdict(marker), sort_keys=True, ensure_ascii=False).encode()
             write_atomically(folder / f"{unit.name}.json", content)
             done[unit.name] = marker
             bar.unit_done()
@@ -158,16 +170,24 @@ def _read_markers(folder: Path) -> dict[str, Marker]:
     markers = {}
     for path in sorted(folder.glob("*.json")):
         try:
-            value = json.loads(path.read_bytes())
-            markers[path.stem] = Marker(
-                unit=value["unit"],
-                fingerprint=value["fingerprint"],
-                counts=value["counts"],
-                outputs=tuple((name, size) for name, size in value["outputs"]),
-            )
+            markers[path.stem] = _parse(path.read_bytes())
         except (ValueError, KeyError, TypeError) as error:
             logger.warning("%s is not a marker (%s): its unit is done again", path, error)
     return markers
+
+
+def _content(marker: Marker) -> bytes:
+    return json.dumps(asdict(marker), sort_keys=True, ensure_ascii=False).encode()
+
+
+def _parse(content: bytes) -> Marker:
+    value = json.loads(content)
+    return Marker(
+        unit=value["unit"],
+        fingerprint=value["fingerprint"],
+        counts=value["counts"],
+        outputs=tuple((name, size) for name, size in value["outputs"]),
+    )
 
 
 def _is_done(marker: Marker, wanted: str, output: Path) -> bool:

@@ -67,7 +67,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, sample_texts: list[tuple[st
 
 SMALL = (
     "--clean.unit-bytes",
-    "8000",
+    "20000",
     "--tokenizer.vocab-size",
     "600",
     "--pack.validation-fraction",

@@ -1,0 +1,26 @@
+"""Functions that the tests of stages run in worker processes, which import them by name."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from gristmill.indexed_dataset.atomic import write_atomically
+from gristmill.pipeline.stage import UnitResult
+
+
+@dataclass(frozen=True)
+class Work:
+    path: Path
+    text: str
+
+
+def write(work: Work) -> UnitResult:
+    """Write the text; some texts misbehave."""
+    if work.text == "fail":
+        raise ValueError("bad text")
+    if work.text == "die":
+        os._exit(9)
+    write_atomically(work.path, work.text.encode())
+    return UnitResult(counts={"bytes": len(work.text)}, outputs=(work.path,))

@@ -1,0 +1,126 @@
+"""Stages: finished units are skipped, changed ones redone, and a kill in between is harmless."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from gristmill.pipeline.executors import LocalExecutor, UnitError, WorkerDiedError, count_workers
+from gristmill.pipeline.progress import Progress
+from gristmill.pipeline.stage import Marker, Stage, Unit, run_stage
+
+sys.path.append(str(Path(__file__).parent / "programs"))  # spawned workers get this path too
+
+from stage_work import Work, write
+
+
+def run(
+    output: Path, texts: dict[str, str], *, settings: object = None, workers: int = 1
+) -> dict[str, Marker]:
+    units = [
+        Unit(name=name, arguments=Work(output / "out" / name, text), inputs=(text,), size_bytes=1)
+        for name, text in texts.items()
+    ]
+    stage = Stage(name="write", version=1, settings=settings, function=write)
+    with LocalExecutor(workers) as executor:
+        return run_stage(stage, units, output, executor, Progress(quiet=True))
+
+
+def test_finished_units_are_not_done_again(tmp_path: Path) -> None:
+    run(tmp_path, {"a": "one", "b": "two"})
+    before = (tmp_path / "out" / "a").stat().st_mtime_ns
+
+    run(tmp_path, {"a": "one", "b": "three"})
+
+    assert (tmp_path / "out" / "a").stat().st_mtime_ns == before
+    assert (tmp_path / "out" / "b").read_text() == "three"
+
+
+def test_a_lost_or_shortened_file_is_made_again(tmp_path: Path) -> None:
+    run(tmp_path, {"a": "one", "b": "two"})
+    (tmp_path / "out" / "a").unlink()
+    (tmp_path / "out" / "b").write_text("t")
+
+    run(tmp_path, {"a": "one", "b": "two"})
+
+    assert (tmp_path / "out" / "a").read_text() == "one"
+    assert (tmp_path / "out" / "b").read_text() == "two"
+
+
+def test_files_of_units_that_are_gone_are_removed(tmp_path: Path) -> None:
+    run(tmp_path, {"a": "one", "b": "two"})
+
+    run(tmp_path, {"a": "one"})
+
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a"]
+    assert sorted(path.name for path in (tmp_path / "work" / "write").iterdir()) == ["a.json"]
+
+
+def test_other_settings_redo_everything(tmp_path: Path) -> None:
+    first = run(tmp_path, {"a": "one"}, settings={"x": 1})
+    second = run(tmp_path, {"a": "one"}, settings={"x": 2})
+
+    assert first["a"].fingerprint != second["a"].fingerprint
+
+
+def test_an_old_marker_never_vouches_for_files_of_newer_settings(tmp_path: Path) -> None:
+    """Settings A done; B killed after it wrote a file of the same size; A again."""
+    run(tmp_path, {"a": "one", "b": "two"}, settings="A")
+    with pytest.raises(UnitError):  # b fails after a's file was overwritten
+        run(tmp_path, {"a": "ONE", "b": "fail"}, settings="B")
+    (tmp_path / "work" / "write" / "a.json").unlink()  # as if killed before a's marker
+
+    run(tmp_path, {"a": "one", "b": "two"}, settings="A")
+
+    assert (tmp_path / "out" / "a").read_text() == "one"
+    assert (tmp_path / "out" / "b").read_text() == "two"
+
+
+def test_a_marker_is_stale_while_its_unit_is_done_again(tmp_path: Path) -> None:
+    run(tmp_path, {"a": "one"}, settings="A")
+
+    with pytest.raises(UnitError):
+        run(tmp_path, {"a": "fail"}, settings="B")
+
+    assert '"fingerprint": "stale"' in (tmp_path / "work" / "write" / "a.json").read_text()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_failing_unit_is_named_and_the_others_are_kept(tmp_path: Path, workers: int) -> None:
+    with pytest.raises(UnitError, match=r"stage write, unit b: ValueError: bad text"):
+        run(tmp_path, {"a": "one", "b": "fail"}, workers=workers)
+
+    assert (tmp_path / "out" / "a").read_text() == "one"
+
+
+def test_a_worker_that_dies_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    with pytest.raises(WorkerDiedError, match="run the same command again"):
+        run(tmp_path, {"a": "one", "b": "die"}, workers=2)
+
+
+def test_a_damaged_marker_is_reported_and_its_unit_done_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(tmp_path, {"a": "one"})
+    (tmp_path / "work" / "write" / "a.json").write_text("{")
+
+    run(tmp_path, {"a": "one"})
+
+    assert "is not a marker" in caplog.text
+
+
+def test_workers_are_counted_from_affinity_not_from_the_machine() -> None:
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert count_workers() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def test_a_negative_number_of_workers_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"run\.workers is -1"):
+        LocalExecutor(-1)
