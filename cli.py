@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from .config import ConfigError, RunConfig, build, read_config, to_toml
 from .pipeline.config import PreprocessConfig, SourceConfig
@@ -31,8 +31,6 @@ else:
             "gristmill: the command line needs more than the base install, which only reads "
             "datasets: pip install 'gristmill[pipeline]', 'gristmill[trainer]' or 'gristmill[all]'"
         )
-
-Arguments = TypeVar("Arguments")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,7 +278,7 @@ def parse(command: str, words: Sequence[str]) -> Any:
     return arguments
 
 
-def _from_file(kind: type[Arguments], command: str, path: str) -> Arguments:
+def _from_file(kind: type[Any], command: str, path: str) -> Any:
     tables = read_config(path)
     classes = {"preprocess": PreprocessConfig, "pretrain": PretrainConfig}
     return kind(

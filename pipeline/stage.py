@@ -125,9 +125,9 @@ def run_stage(
         work = [_Work(stage=stage.name, function=stage.function, unit=unit) for unit in todo]
         for index, result in executor.map(_run_unit, work, bar.update):
             unit = todo[index]
-            outputs = [
+            outputs = tuple(
                 (str(path.relative_to(output)), path.stat().st_size) for path in result.outputs
-            ]
+            )
             content = _content(
                 Marker(
                     unit=unit.name,
