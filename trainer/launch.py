@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import platform
 import signal
 import sys
 import threading
@@ -119,6 +120,7 @@ def launch(config: PretrainConfig, output: Path, num_ranks: int) -> None:
     if on_cpu:
         # gloo otherwise asks the host's name for an address, which may not resolve.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    _keep_freed_memory()
     launcher = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -150,6 +152,18 @@ def launch(config: PretrainConfig, output: Path, num_ranks: int) -> None:
             log.setLevel(level)
         os.environ.clear()
         os.environ.update(environment)
+
+
+def _keep_freed_memory() -> None:
+    """Let the ranks' malloc reuse large freed tensors instead of giving them back each time.
+
+    Fetching pages anew took 8 % of a step on CPUs (measured with tensors of 1 to 70 MB). Older
+    glibc refuse so high a threshold, and would then use a low one.
+    """
+    name, version = platform.libc_ver()
+    if name == "glibc" and [int(part) for part in version.split(".")[:2]] >= [2, 36]:
+        os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(4 << 30))
+        os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(8 << 30))
 
 
 def threads_per_rank(config: PretrainConfig, ranks_here: int) -> int:
