@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.utils.deterministic
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import (
     ChildFailedError,
@@ -175,13 +176,19 @@ def threads_per_rank(config: PretrainConfig, ranks_here: int) -> int:
 def rank(config: PretrainConfig) -> Iterator[torch.device]:
     """Yield this rank's device; while it lasts threads are set and the ranks are connected."""
     device = choose_device(config)
-    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    memory = torch.utils.deterministic
+    before = (
+        torch.get_num_threads(),
+        torch.are_deterministic_algorithms_enabled(),
+        memory.fill_uninitialized_memory,
+    )
     torch.set_num_threads(threads_per_rank(config, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     if device.type == "cuda":
         torch.cuda.set_device(device)
         # Matrix products that repeat bit for bit need it, and it is read once, at the first one.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(config.training.deterministic)
+    memory.fill_uninitialized_memory = False  # nothing here reads what it has not written
     connect = is_launched() and not dist.is_initialized()
     if connect:
         on_gpu = device.type == "cuda"
@@ -193,6 +200,7 @@ def rank(config: PretrainConfig) -> Iterator[torch.device]:
             dist.destroy_process_group()
         torch.set_num_threads(before[0])
         torch.use_deterministic_algorithms(before[1])
+        memory.fill_uninitialized_memory = before[2]
 
 
 @contextmanager

@@ -151,7 +151,8 @@ def train(config: PretrainConfig, output: Path) -> bool:
         try:
             if not _take_steps(training, stop):
                 folder = training.save()
-                logger.info("asked to stop: saved %s; run again to go on", folder)
+                if training.grid.is_main:
+                    logger.info("asked to stop: saved %s; run again to go on", folder)
                 return False
             training.save()
             _score(training)
