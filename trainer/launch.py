@@ -34,7 +34,6 @@ from .config import PretrainConfig, from_dict, to_dict
 
 logger = logging.getLogger(__name__)
 
-_LAUNCHER_LOGGERS = ("torch.distributed.elastic", "torchelastic-events-null")
 _SHUTDOWN_SECONDS = 600  # a rank that is told to stop first saves a checkpoint
 
 
@@ -135,13 +134,9 @@ def launch(config: PretrainConfig, output: Path, num_ranks: int) -> None:
         logs_specs=DefaultLogsSpecs(),
     )
     arguments = ["-m", "gristmill.trainer.launch", str(output), json.dumps(to_dict(config))]
-    # The launcher reports failures in a banner of its own; ours is the one message.
-    noisy = [logging.getLogger(name) for name in _LAUNCHER_LOGGERS]
-    levels = [log.level for log in noisy]
-    for log in noisy:
-        log.setLevel(logging.CRITICAL)
     try:
-        elastic_launch(launcher, sys.executable)(*arguments)
+        with _silent_launcher():
+            elastic_launch(launcher, sys.executable)(*arguments)
     except ChildFailedError as error:
         raise _explain(error) from None
     except SignalException as error:
@@ -149,10 +144,26 @@ def launch(config: PretrainConfig, output: Path, num_ranks: int) -> None:
             raise KeyboardInterrupt from None
         raise SystemExit(128 + error.sigval) from None
     finally:
-        for log, level in zip(noisy, levels, strict=True):
-            log.setLevel(level)
         os.environ.clear()
         os.environ.update(environment)
+
+
+@contextmanager
+def _silent_launcher() -> Iterator[None]:
+    """Silence the launcher, which reports failures in a banner: ours is the one message."""
+    names = [
+        name
+        for name in logging.root.manager.loggerDict
+        if name.startswith(("torch.distributed.elastic", "torchelastic"))
+    ]
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in (*names, "torchelastic-events-null"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def _keep_freed_memory() -> None:
@@ -176,7 +187,7 @@ def threads_per_rank(config: PretrainConfig, ranks_here: int) -> int:
 def rank(config: PretrainConfig) -> Iterator[torch.device]:
     """Yield this rank's device; while it lasts threads are set and the ranks are connected."""
     device = choose_device(config)
-    memory = torch.utils.deterministic
+    memory: Any = torch.utils.deterministic
     before = (
         torch.get_num_threads(),
         torch.are_deterministic_algorithms_enabled(),

@@ -346,9 +346,11 @@ def test_sigterm_saves_a_checkpoint_first(data_folder: Path, tmp_path: Path) -> 
     wait_for_steps(tmp_path, 3, process)
 
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    _, said = process.communicate(timeout=60)
 
     assert process.returncode == 128 + signal.SIGTERM
+    assert "asked to stop: saved" in said
+    assert "shutting down" not in said
     (checkpoint,) = find_checkpoints(tmp_path)
     facts = read_facts(checkpoint)
     assert facts.step >= 3
