@@ -39,7 +39,7 @@ def print_report(report: Mapping[str, Any], output: Path, *, file: TextIO | None
     console = Console(file=stream, width=None if stream.isatty() else _PLAIN_WIDTH, highlight=False)
     if "total" in report:
         console.print(score_table(Evaluation.from_dict(report)))
-        console.print(_verdict(Score(**report["total"])))
+        console.print(_verdict(Score(**report["total"])), soft_wrap=True)
     console.print()
     for name, where in {
         "checkpoint": str(output / report["checkpoint"]),
@@ -51,7 +51,8 @@ def print_report(report: Mapping[str, Any], output: Path, *, file: TextIO | None
         console.print(f"{name:<12} {where}", markup=False, soft_wrap=True)
     for sample in report.get("samples", ()):
         console.print()
-        console.print(f"[bold]{_literal(sample['prompt'])}[/bold]{_literal(sample['text'])}")
+        text = f"[bold]{_literal(sample['prompt'])}[/bold]{_literal(sample['text'])}"
+        console.print(text, soft_wrap=True)
 
 
 def score_table(evaluation: Evaluation) -> Table:
