@@ -15,7 +15,8 @@ CONSTRAINTS ?= constraints.txt
 BIN     := .venv/bin
 PIP     := $(BIN)/python -m pip --disable-pip-version-check install -q $(PIP_ARGS) \
            $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
-PYTEST  := $(BIN)/python -m pytest -n 2
+# loadfile: files whose tests share a costly start (ranks, a run) stay on one worker.
+PYTEST  := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # With INPUT=folder the texts of that folder are used, and everything is written to runs/<folder>.
 ifneq ($(INPUT),)

@@ -35,7 +35,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
     },
 }
 LAZY = {"indexed_dataset": {"kernels", "fsspec"}, "kernels": set(), "pipeline": {"datasets"}}
-TEXT_FILES = {"generate.py", "sampling.py"}  # trainer files where text is made or read
+TEXT_FILES = {"sampling.py"}  # trainer files where text is made or read
 
 
 def files_of(room: str) -> list[Path]:
