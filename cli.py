@@ -68,9 +68,9 @@ class PretrainArguments:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizeArguments:
-    """Text straight to PREFIX.bin and PREFIX.idx, in input order, nothing cleaned or dropped.
+    """Text straight to PREFIX.bin and PREFIX.idx, in input order.
 
-    The counterpart of Megatron's preprocess_data.py.
+    Nothing is cleaned or dropped: the counterpart of Megatron's preprocess_data.py.
     """
 
     inputs: Positional[tuple[str, ...]]
@@ -172,9 +172,13 @@ def pretrain(arguments: PretrainArguments) -> None:
     if arguments.plan:
         sys.stdout.write(plan_pretrain(arguments.config, output=output) + "\n")
         return
-    if os.environ.get("RANK", "0") == "0":
+
+    def save() -> None:
         save_config(output / "pretrain.toml", arguments.run, pretrain=arguments.config)
-    run(arguments.config, output=output)
+
+    result = run(arguments.config, output=output, on_start=save)
+    if not result.finished:
+        sys.exit(130)  # stopped by a signal, and said so: what follows in a script must not run
 
 
 def tokenize(arguments: TokenizeArguments) -> None:
@@ -269,12 +273,24 @@ def parse(command: str, words: Sequence[str]) -> Any:
         elif command == "preprocess":
             default = _from_inputs(words, default)
     arguments = tyro.cli(kind, prog=f"gristmill {command}", args=list(words), default=default)
-    if command == "pretrain":
-        others = [word for word in arguments.inputs if not word.endswith(".toml")]
-        if others:
-            raise ConfigError(f"{others[0]} is not a config file: its name must end in .toml")
-    if default is not None and len([w for w in arguments.inputs if w.endswith(".toml")]) > 1:
-        raise ConfigError(f"one config file at a time; given: {', '.join(arguments.inputs)}")
+    return arguments if default is None else _settle_inputs(command, arguments)
+
+
+def _settle_inputs(command: str, arguments: Any) -> Any:
+    """Refuse inputs that nothing would read, and take files that stand after the options."""
+    configs = [word for word in arguments.inputs if word.endswith(".toml")]
+    others = [word for word in arguments.inputs if not word.endswith(".toml")]
+    if len(configs) > 1:
+        raise ConfigError(f"one config file at a time; given: {', '.join(configs)}")
+    if others and command == "pretrain":
+        raise ConfigError(f"{others[0]} is not a config file: its name must end in .toml")
+    if others and configs:
+        raise ConfigError(
+            f"{configs[0]} says what is read, so {', '.join(others)} would not be: add it there as "
+            "[[preprocess.sources]], or give files without a config file"
+        )
+    if others and not arguments.config.sources:
+        return _from_inputs(others, arguments)
     return arguments
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gristmill.cli import COMMANDS, PreprocessArguments, PretrainArguments, parse
+from gristmill.config import ConfigError
 
 
 def gristmill(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -68,6 +69,20 @@ def test_files_become_a_source_and_options_override_it() -> None:
     assert arguments.config.dedup.num_bands == 4
     assert arguments.run.output == "out"
     assert arguments.plan
+
+
+def test_files_may_stand_after_the_options() -> None:
+    arguments = parse("preprocess", ["--output", "out", "a.jsonl", "b"])
+
+    assert arguments.config.sources[0].path == ("a.jsonl", "b")
+
+
+def test_files_beside_a_config_file_are_refused_not_ignored(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text("[[preprocess.sources]]\npath = 'a.jsonl'\n")
+
+    with pytest.raises(ConfigError, match=r"b\.jsonl would not be"):
+        parse("preprocess", [str(path), "b.jsonl"])
 
 
 def test_options_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import dataclasses
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -55,11 +55,19 @@ class PretrainResult:
     """Content of OUTPUT/pretrain_report.json; empty if not finished."""
 
 
-def pretrain(config: PretrainConfig, *, output: str | Path) -> PretrainResult:
+def pretrain(
+    config: PretrainConfig, *, output: str | Path, on_start: Callable[[], None] | None = None
+) -> PretrainResult:
     """Train to the end, from the newest checkpoint in `output` if there is one.
 
     Starts its own ranks, unless torchrun has started this process as one. A finished training is
     not repeated. On SIGTERM a checkpoint is saved first.
+
+    Args:
+        config: the settings.
+        output: folder of the run, with its data in `data` unless `data.path` says otherwise.
+        on_start: called by one process when nothing was refused, before the first step: what it
+            writes (the config, say) never overwrites that of a run that was not to be touched.
 
     Raises:
         ValueError: settings, data, layout or checkpoint that do not fit; says what to do.
@@ -71,6 +79,8 @@ def pretrain(config: PretrainConfig, *, output: str | Path) -> PretrainResult:
     num_ranks = count_ranks(config)
     check_run(config, data, num_ranks)
     found = find_resume(output, config, data)
+    if on_start is not None and int(os.environ.get("RANK", "0")) == 0:
+        on_start()
     report = read_report(output)
     done = found is not None and found[1].step == config.training.num_steps
     if found and done and report and report["step"] == found[1].step:
@@ -227,7 +237,8 @@ def _take_steps(run: _Training, stop: threading.Event) -> bool:
             )
             run.step += 1
             clock.add(result.num_tokens)
-            if run.log and (run.step % config.log.every_steps == 0 or result.stop):
+            last = run.step == settings.num_steps
+            if run.log and (_is_due(run.step, config.log.every_steps) or last or result.stop):
                 tokens_per_second, data_wait_share = clock.read()
                 consumed = run.step * settings.global_batch_size
                 run.log.log(
@@ -242,7 +253,6 @@ def _take_steps(run: _Training, stop: threading.Event) -> bool:
                         consumed_tokens=consumed * config.data.sequence_length,
                     )
                 )
-            last = run.step == settings.num_steps
             if result.stop and not last:
                 return False
             with clock.paused():
