@@ -41,6 +41,7 @@ from .optimizer import optimizer_state
 SCHEMA_VERSION = 1
 FACTS = "checkpoint.json"
 _UNFINISHED = "unfinished-"
+_STEP_FOLDER = "step_" + 8 * "[0-9]"  # not a copy that a user has put beside it
 
 
 class CheckpointError(ValueError):
@@ -60,7 +61,7 @@ class Facts:
     vocab_size: int
     """Real ids of the model."""
     data: dict[str, Any]
-    """Position in the data, and what identifies it: see `data.DataState`."""
+    """Position in the data, and what identifies it: `TrainingData.state`."""
     layout: dict[str, int]
     """tensor and data: number of ranks that wrote it."""
 
@@ -83,7 +84,7 @@ class Facts:
 def find_checkpoints(output: str | os.PathLike[str]) -> list[Path]:
     """Return the complete checkpoints of a run, oldest first."""
     folder = Path(output) / "checkpoints"
-    return sorted(path.parent for path in folder.glob(f"step_*/{FACTS}"))
+    return sorted(path.parent for path in folder.glob(f"{_STEP_FOLDER}/{FACTS}"))
 
 
 def locate(path: str | os.PathLike[str]) -> Path:
@@ -279,9 +280,10 @@ def _prune(folder: Path, keep_last: int) -> None:
     if keep_last == 0:
         return
     for old in find_checkpoints(folder.parent)[:-keep_last]:
-        # First the file that makes it complete, so that a kill in between leaves no torn one.
-        (old / FACTS).unlink()
-        shutil.rmtree(old)
+        # Under this name a kill leaves nothing that looks complete, and the next save removes it.
+        doomed = folder / f"{_UNFINISHED}{old.name}"
+        os.replace(old, doomed)
+        shutil.rmtree(doomed)
 
 
 def _full_disk_error(error: BaseException) -> OSError | None:

@@ -262,6 +262,7 @@ def check(config: PretrainConfig) -> None:
         "parallel.tensor_parallel_size": parallel.tensor_parallel_size,
         "log.every_steps": config.log.every_steps,
         "optimizer.learning_rate": config.optimizer.learning_rate,
+        "model.rope_theta": model.rope_theta,
     }
     for name, number in positive.items():
         if number <= 0:
@@ -270,6 +271,7 @@ def check(config: PretrainConfig) -> None:
         "model.num_kv_heads": model.num_kv_heads,
         "model.ffn_size": model.ffn_size,
         "data.alpha": config.data.alpha,
+        "data.vocab_size": config.data.vocab_size,
         "optimizer.weight_decay": config.optimizer.weight_decay,
         "optimizer.clip_norm": config.optimizer.clip_norm,
         "schedule.warmup_steps": config.schedule.warmup_steps,
@@ -281,8 +283,10 @@ def check(config: PretrainConfig) -> None:
         "evaluate.every_steps": config.evaluate.every_steps,
         "evaluate.max_windows": config.evaluate.max_windows,
         "evaluate.final_max_windows": config.evaluate.final_max_windows,
+        "evaluate.batch_size": config.evaluate.batch_size,
         "generate.max_tokens": config.generate.max_tokens,
         "generate.temperature": config.generate.temperature,
+        "generate.top_k": config.generate.top_k,
     }
     for name, number in not_negative.items():
         if number < 0:

@@ -84,6 +84,12 @@ class TrainingData:
             DatasetChangedError: says what differs.
         """
         now = self.state(0)
+        if state["vocab_size"] != now["vocab_size"]:
+            raise DatasetChangedError(
+                f"{where} was trained with a vocabulary of {state['vocab_size']} ids, the data now "
+                f"have {now['vocab_size']}. Set data.vocab_size back, put the old data back, or "
+                "train in a new output folder"
+            )
         if state["blend"] == now["blend"]:
             return
         old, new = state["datasets"], now["datasets"]
@@ -258,21 +264,34 @@ class Batch:
             )
 
 
+def check_ids(ids: NDArray[np.integer[Any]], vocab_size: int, where: str) -> None:
+    """Refuse ids that the model has no row for.
+
+    Raises:
+        TokenRangeError: names one of them.
+    """
+    if ids.size == 0:
+        return
+    lowest, highest = int(ids.min()), int(ids.max())
+    if lowest < 0 or highest >= vocab_size:
+        raise TokenRangeError(
+            f"{where}: the id {lowest if lowest < 0 else highest} is beyond the vocabulary of "
+            f"{vocab_size} ids. The data were made with another tokenizer, or data.vocab_size is "
+            "too small"
+        )
+
+
 def read_batch(samples: list[Any], vocab_size: int, where: str, *, pinned: bool = False) -> Batch:
     """Stack samples, and make sure that the model knows every id in them.
 
     Raises:
-        TokenRangeError: an id beyond the vocabulary.
+        TokenRangeError: an id outside of the vocabulary.
     """
     tokens: NDArray[np.int64] = np.stack([sample["tokens"] for sample in samples])
     labels: NDArray[np.int64] = np.stack([sample["labels"] for sample in samples])
     mask = np.stack([sample["loss_mask"] for sample in samples]) > 0
-    highest = max(int(tokens.max()), int(labels.max()))
-    if highest >= vocab_size or min(int(tokens.min()), int(labels.min())) < 0:
-        raise TokenRangeError(
-            f"{where}: the id {highest} is beyond the vocabulary of {vocab_size} ids. The data "
-            "was made with another tokenizer, or data.vocab_size is too small"
-        )
+    check_ids(tokens, vocab_size, where)
+    check_ids(labels, vocab_size, where)
     tensors = [torch.from_numpy(array) for array in (tokens, labels, mask)]
     if pinned:
         tensors = [tensor.pin_memory() for tensor in tensors]

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..indexed_dataset import IndexedDataset, IndexedDatasetError, SampleDataset
-from .data import read_batch
+from .data import check_ids, read_batch
 from .grid import Grid, Ranks
 from .loss import token_nll
 from .model import Transformer
@@ -138,6 +138,9 @@ def count_tokens(
     """Return int64[vocab_size]: how often each id occurs in all training tokens.
 
     Every rank counts a part.
+
+    Raises:
+        TokenRangeError: an id outside of the vocabulary, in a dataset without manifest.
     """
     shards = [shard for group in train.values() for shard in group]
     chunks = [
@@ -148,7 +151,9 @@ def count_tokens(
     counts = np.zeros(vocab_size, dtype=np.int64)
     for shard, start in chunks[world.rank :: world.size]:
         length = min(_COUNT_CHUNK_TOKENS, shard.num_tokens - start)
-        counts += np.bincount(shard.read_tokens(start, length), minlength=vocab_size)
+        tokens = shard.read_tokens(start, length)
+        check_ids(tokens, vocab_size, f"{shard.prefix}, tokens {start} to {start + length - 1}")
+        counts += np.bincount(tokens, minlength=vocab_size)
     total: NDArray[np.int64] = world.sum(torch.from_numpy(counts).to(device)).cpu().numpy()
     return total
 

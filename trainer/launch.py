@@ -1,8 +1,8 @@
 """A config in, running ranks out: one process each, started here unless torchrun already has.
 
-The parent starts `python -m gristmill.trainer.launch` once a rank through torch.distributed's own
-launcher, which stops all ranks when one dies. A rank that fails leaves its error in a file; the
-parent turns the first cause into one message.
+The parent starts `python -P -m gristmill.trainer.launch` once a rank through torch.distributed's
+own launcher, which stops all ranks when one dies. A rank that fails leaves its error in a file;
+the parent turns the first cause into one message.
 """
 
 from __future__ import annotations
@@ -133,7 +133,9 @@ def launch(config: PretrainConfig, output: Path, num_ranks: int) -> None:
         monitor_interval=0.1,
         logs_specs=DefaultLogsSpecs(),
     )
-    arguments = ["-m", "gristmill.trainer.launch", str(output), json.dumps(to_dict(config))]
+    # -P: a folder of the working directory (`trainer`, `kernels`) is never taken for a module.
+    program = ["-P", "-m", "gristmill.trainer.launch"]
+    arguments = [*program, str(output), json.dumps(to_dict(config))]
     try:
         with _silent_launcher():
             elastic_launch(launcher, sys.executable)(*arguments)

@@ -94,9 +94,7 @@ class MetricsLog:
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._tensorboard = SummaryWriter(
-                str(output / "tensorboard"), purge_step=step + 1 if step else None
-            )
+            self._tensorboard = SummaryWriter(str(output / "tensorboard"), purge_step=step + 1)
 
     def log(self, metrics: StepMetrics) -> None:
         """Write one step's metrics everywhere."""

@@ -196,8 +196,9 @@ class Transformer(nn.Module):
             config = self.config
             width = config.hidden_size // config.num_heads
             size = max(start + length, 2 * known if known else 0)
-            cos, sin = rotary_angles(0, size, width, config.rope_theta, device)
-            self._angles = cos.to(self.compute_dtype), sin.to(self.compute_dtype)
+            with torch.inference_mode(False):  # they outlive an evaluation: training needs them too
+                cos, sin = rotary_angles(0, size, width, config.rope_theta, device)
+                self._angles = cos.to(self.compute_dtype), sin.to(self.compute_dtype)
         cos, sin = self._angles
         return cos[start : start + length], sin[start : start + length]
 
@@ -211,8 +212,9 @@ class Transformer(nn.Module):
         if num_real >= rows:
             return None
         if self._padding_V is None or self._padding_V.device != weight.device:
-            bias_V = torch.zeros(rows, dtype=dtype, device=weight.device)
-            bias_V[max(0, num_real) :] = -math.inf
+            with torch.inference_mode(False):
+                bias_V = torch.zeros(rows, dtype=dtype, device=weight.device)
+                bias_V[max(0, num_real) :] = -math.inf
             self._padding_V = bias_V
         return self._padding_V
 

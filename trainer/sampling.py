@@ -86,6 +86,8 @@ def generate(
     """
     trained = checkpoint if isinstance(checkpoint, TrainedModel) else load_model(checkpoint)
     sampler = Sampler(temperature, top_k, top_p)
+    if max_tokens < 0:
+        raise ValueError(f"max_tokens = {max_tokens} must not be negative")
     texts = []
     for number, prompt in enumerate(prompts):
         ids = trained.tokenizer.encode(prompt, add_special_tokens=False).ids
@@ -116,7 +118,8 @@ def validation_prompts(
     chosen = [names[i * len(names) // number] for i in range(number)]
     prompts = []
     for name in chosen:
-        tokens = validation[name].split.shards[0].get_document(0)[:num_tokens]
+        shard = next(shard for shard in validation[name].split.shards if shard.num_tokens)
+        tokens = shard.get_document(shard.document_at(0))[:num_tokens]
         text = tokenizer.decode(tokens.tolist(), skip_special_tokens=True)
         # The cut may fall inside a character, or a word: end with a whole one.
         head, space, _ = text.rstrip("\ufffd").rpartition(" ")

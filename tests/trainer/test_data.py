@@ -17,7 +17,13 @@ from gristmill.indexed_dataset import (
     TokenRangeError,
 )
 from gristmill.trainer.config import DataConfig, EvaluateConfig, PretrainConfig
-from gristmill.trainer.data import Batch, Batches, TrainingData, open_data
+from gristmill.trainer.data import (
+    Batch,
+    Batches,
+    DatasetChangedError,
+    TrainingData,
+    open_data,
+)
 from gristmill.trainer.evaluate import (
     Score,
     count_tokens,
@@ -150,6 +156,26 @@ def test_ids_beyond_the_vocabulary_of_a_foreign_dataset_are_refused(
     with pytest.raises(TokenRangeError, match="beyond the vocabulary of 100 ids"):
         stream.next()
     stream.close()
+
+
+def test_counting_refuses_ids_beyond_the_vocabulary_with_their_place(
+    tmp_path: Path, write_data: Any
+) -> None:
+    data = write_data(tmp_path / "data", manifest=False)
+    opened = open_data(config(data, vocab_size=100), tmp_path)
+
+    with pytest.raises(TokenRangeError, match=r"ell_Grek, tokens 0 to .* vocabulary of 100 ids"):
+        count_tokens(opened.train, 100, Ranks(), torch.device("cpu"))
+
+
+def test_another_vocabulary_size_is_other_data(tmp_path: Path, write_data: Any) -> None:
+    data = write_data(tmp_path / "data", manifest=False)
+    before = open_data(config(data, vocab_size=257), tmp_path)
+    after = open_data(config(data, vocab_size=300), tmp_path)
+
+    before.check_same(before.state(8), "the checkpoint")
+    with pytest.raises(DatasetChangedError, match="257 ids, the data now have 300"):
+        after.check_same(before.state(8), "the checkpoint")
 
 
 def test_a_config_that_contradicts_the_manifests_is_refused(data_folder: Path) -> None:

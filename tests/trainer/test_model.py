@@ -187,6 +187,16 @@ def test_decoding_with_a_cache_equals_the_full_forward(cuts: list[int]) -> None:
     torch.testing.assert_close(torch.cat(parts, dim=1), full, rtol=1e-10, atol=1e-10)
 
 
+def test_a_model_that_was_evaluated_first_can_be_trained() -> None:
+    model = make()
+
+    with torch.inference_mode():
+        model(tokens(1, 8))
+    model(tokens(1, 8))[..., :VOCAB_SIZE].sum().backward()
+
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
 def test_greedy_generation_equals_the_argmax_of_full_forwards() -> None:
     model, ids = make(), tokens(1, 5)[0].tolist()
     new = continue_tokens(model, ids, 10, Sampler(temperature=0))

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from gristmill.trainer.config import (
+    EvaluateConfig,
+    GenerateConfig,
     ModelConfig,
     PretrainConfig,
     ScheduleConfig,
@@ -175,6 +177,9 @@ def test_a_config_of_another_version_is_refused() -> None:
         ({"training": TrainingConfig(num_steps=0)}, "num_steps is 0"),
         ({"schedule": ScheduleConfig(warmup_steps=-1)}, "warmup_steps is -1"),
         ({"schedule": ScheduleConfig(minimum_ratio=2.0)}, "minimum_ratio"),
+        ({"model": ModelConfig(rope_theta=0.0)}, "rope_theta is 0"),
+        ({"evaluate": EvaluateConfig(batch_size=-1)}, "batch_size is -1"),
+        ({"generate": GenerateConfig(top_k=-1)}, "top_k is -1"),
     ],
 )
 def test_values_that_cannot_work_are_refused_by_name(

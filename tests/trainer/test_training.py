@@ -233,6 +233,46 @@ def test_only_the_last_checkpoints_are_kept(data_folder: Path, tmp_path: Path) -
     assert [path.name for path in find_checkpoints(tmp_path)] == ["step_00000005", "step_00000006"]
 
 
+def test_a_copy_beside_the_checkpoints_is_neither_resumed_from_nor_removed(
+    trained: Path, data_folder: Path, tmp_path: Path
+) -> None:
+    copy_until(trained, tmp_path / "run", 3)
+    copy = tmp_path / "run" / "checkpoints" / "step_00000003_backup"
+    shutil.copytree(find_checkpoints(trained)[0], copy)
+
+    result = pretrain(config(data_folder, checkpoint={"keep_last": 1}), output=tmp_path / "run")
+
+    assert result.checkpoint.name == "step_00000006"
+    assert sorted(path.name for path in copy.parent.iterdir()) == [copy.name, "step_00000006"]
+    assert describe_checkpoint(copy).startswith("checkpoint step_00000003_backup")
+
+
+def test_the_last_step_is_logged_whatever_the_interval(data_folder: Path, tmp_path: Path) -> None:
+    settings = config(data_folder, training={"num_steps": 3}, log={"every_steps": 2})
+
+    pretrain(settings, output=tmp_path)
+
+    assert [record["step"] for record in read_metrics(tmp_path)] == [2, 3]
+
+
+def test_what_is_refused_leaves_the_config_of_the_run_alone(
+    trained: Path, data_folder: Path
+) -> None:
+    starts: list[str] = []
+    other = config(data_folder, optimizer={"learning_rate": 1.0})
+
+    with pytest.raises(CheckpointError, match="other settings"):
+        pretrain(other, output=trained, on_start=lambda: starts.append("refused"))
+    pretrain(config(data_folder), output=trained, on_start=lambda: starts.append("accepted"))
+
+    assert starts == ["accepted"]
+
+
+def test_fewer_than_no_tokens_are_refused(trained: Path) -> None:
+    with pytest.raises(ValueError, match="max_tokens = -1"):
+        generate(trained, ["the"], max_tokens=-1)
+
+
 def test_a_checkpoint_folder_alone_generates_text(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(find_checkpoints(trained)[-1], tmp_path / "moved")
 
