@@ -7,6 +7,8 @@ from pathlib import Path
 
 from .config import ConfigError
 
+_WIDTH = 80
+_RECORDS = ("report.json", "pretrain_report.json", "checkpoint.json")
 TEXT_SUFFIXES = (".jsonl", ".json", ".ndjson", ".txt", ".md", ".gz", ".zst")
 
 
@@ -24,6 +26,8 @@ def describe(path: Path) -> str:
         prefix = path.with_suffix("")
     if Path(f"{prefix}.idx").exists():
         return describe_prefix(prefix)
+    if path.name in _RECORDS and path.is_file():
+        return _record(path)
     if path.is_dir():
         if (path / "report.json").exists() or (path / "work").is_dir():
             return _run(path)
@@ -35,9 +39,7 @@ def describe(path: Path) -> str:
         if inner:
             return "\n\n".join(f"{folder.name}\n{describe_folder(folder)}" for folder in inner)
         if _is_checkpoint(path):
-            from .trainer import describe_checkpoint
-
-            return describe_checkpoint(path)
+            return _checkpoint(path)
         if find_prefixes(path):
             return describe_folder(path)
         raise ConfigError(
@@ -68,7 +70,42 @@ def describe(path: Path) -> str:
 
 
 def _is_checkpoint(path: Path) -> bool:
-    return (path / "checkpoint.json").exists() or (path / "checkpoints").is_dir()
+    """Whether `path` is a checkpoint, the folder of a run's checkpoints, or of a run."""
+    places = ("checkpoint.json", "step_*/checkpoint.json", "checkpoints/step_*/checkpoint.json")
+    return any(True for place in places for _ in path.glob(place))
+
+
+def _checkpoint(path: Path) -> str:
+    """Describe a checkpoint, and the scores of the run that it belongs to."""
+    from .trainer import describe_checkpoint
+
+    parts = [describe_checkpoint(path)]
+    if (path / "pretrain_report.json").exists():
+        parts.append(_record(path / "pretrain_report.json"))
+    return "\n\n".join(parts)
+
+
+def _record(path: Path) -> str:
+    """Show what a run has written about itself as it was shown at its end."""
+    if path.name == "checkpoint.json":
+        return _checkpoint(path.parent)
+    text = io.StringIO()
+    try:
+        if path.name == "report.json":
+            from rich.console import Console
+
+            from .pipeline.report import load_report, show_report
+
+            show_report(load_report(path), Console(file=text, width=_WIDTH))
+        else:
+            from .trainer.report import print_report, read_report
+
+            print_report(read_report(path.parent) or {}, path.parent, file=text)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{path} is damaged, or no report of gristmill: run the command that wrote it again"
+        ) from error
+    return text.getvalue()
 
 
 def _tokenizer(path: Path) -> str:
@@ -79,23 +116,16 @@ def _tokenizer(path: Path) -> str:
 
 def _run(path: Path) -> str:
     """Describe the output folder of a run: its tables, its data and its checkpoints."""
-    from rich.console import Console
-
     from .indexed_dataset.describe import describe_folder
-    from .pipeline.report import load_report, show_report
 
     parts = []
     if (path / "report.json").exists():
-        text = io.StringIO()
-        show_report(load_report(path / "report.json"), Console(file=text, width=140))
-        parts.append(text.getvalue())
+        parts.append(_record(path / "report.json"))
     else:
         parts.append("preprocess has not finished here: run it again to go on\n")
     for split in ("train", "validation"):
         if (path / "data" / split).is_dir():
             parts.append(f"data/{split}\n{describe_folder(path / 'data' / split)}\n")
-    if (path / "checkpoints").is_dir():
-        from .trainer import describe_checkpoint
-
-        parts.append(describe_checkpoint(path))
+    if _is_checkpoint(path):
+        parts.append(_checkpoint(path))
     return "\n".join(parts)

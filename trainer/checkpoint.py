@@ -17,6 +17,7 @@ import errno
 import json
 import os
 import shutil
+import textwrap
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ from .optimizer import optimizer_state
 SCHEMA_VERSION = 1
 FACTS = "checkpoint.json"
 _UNFINISHED = "unfinished-"
+_PAGE_WIDTH = 80
 _STEP_FOLDER = "step_" + 8 * "[0-9]"  # not a copy that a user has put beside it
 
 
@@ -303,19 +305,25 @@ def describe_checkpoint(path: str | os.PathLike[str]) -> str:
     facts = read_facts(folder)
     config = facts.config
     model = config.model
-    lines = [
-        f"checkpoint {folder.name}",
-        f"  steps taken       {facts.step:,} of {config.training.num_steps:,}",
-        f"  samples consumed  {facts.consumed_samples:,} of "
-        f"{config.data.sequence_length:,} tokens each",
-        f"  model             {model.num_layers} layers, hidden size {model.hidden_size}, "
-        f"{model.num_heads} heads, {model.num_kv_heads} key/value heads, feed-forward "
-        f"{model.ffn_size}, {'tied' if model.tied_embeddings else 'untied'} embeddings",
-        f"  vocabulary        {facts.vocab_size:,} ids",
-        f"  written by        {facts.layout['tensor']} tensor-parallel x {facts.layout['data']} "
+    rows = {
+        "steps taken": f"{facts.step:,} of {config.training.num_steps:,}",
+        "samples consumed": f"{facts.consumed_samples:,} of {config.data.sequence_length:,} tokens "
+        "each",
+        "model": f"{model.num_layers} layers, hidden size {model.hidden_size}, {model.num_heads} "
+        f"heads, {model.num_kv_heads} key/value heads, feed-forward {model.ffn_size}, "
+        f"{'tied' if model.tied_embeddings else 'untied'} embeddings",
+        "vocabulary": f"{facts.vocab_size:,} ids",
+        "written by": f"{facts.layout['tensor']} tensor-parallel x {facts.layout['data']} "
         "data-parallel ranks",
-    ]
-    with contextlib.suppress(KeyError):
-        datasets = facts.data["datasets"]
-        lines.append(f"  trained on        {', '.join(datasets)}")
+        "trained on": ", ".join(facts.data["datasets"]),
+    }
+    lines = [f"checkpoint {folder.name}"]
+    for name, value in rows.items():
+        lines += textwrap.wrap(
+            value,
+            _PAGE_WIDTH,
+            initial_indent=f"  {name:<18}",
+            subsequent_indent=20 * " ",
+            break_on_hyphens=False,
+        )
     return "\n".join(lines)

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ..indexed_dataset.atomic import write_atomically
 from .evaluate import Evaluation, Score
@@ -51,8 +52,10 @@ def print_report(report: Mapping[str, Any], output: Path, *, file: TextIO | None
         console.print(f"{name:<12} {where}", markup=False, soft_wrap=True)
     for sample in report.get("samples", ()):
         console.print()
-        text = f"[bold]{_literal(sample['prompt'])}[/bold]{_literal(sample['text'])}"
-        console.print(text, soft_wrap=True)
+        bound = "" if console.is_terminal else " ⟶"  # where no bold type shows the prompt
+        console.print(
+            Text.assemble((sample["prompt"], "bold"), bound, sample["text"]), soft_wrap=True
+        )
 
 
 def score_table(evaluation: Evaluation) -> Table:
@@ -92,7 +95,3 @@ def _verdict(total: Score) -> str:
             "unigram model of all training tokens"
         )
     return text
-
-
-def _literal(text: str) -> str:
-    return text.replace("[", "\\[")

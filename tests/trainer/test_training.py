@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import logging
 import os
@@ -20,6 +21,8 @@ import torch
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict_loader import load
 
+from gristmill.config import ConfigError
+from gristmill.inspection import describe
 from gristmill.trainer import CheckpointError, PretrainConfig, describe_checkpoint, pretrain
 from gristmill.trainer.checkpoint import find_checkpoints, load_weights, read_facts
 from gristmill.trainer.config import (
@@ -38,6 +41,7 @@ from gristmill.trainer.data import DatasetChangedError
 from gristmill.trainer.launch import RankFailedError
 from gristmill.trainer.metrics import read_metrics
 from gristmill.trainer.model import Transformer
+from gristmill.trainer.report import print_report
 from gristmill.trainer.sampling import generate
 
 STEPS = 6
@@ -433,6 +437,36 @@ def test_what_a_rank_refuses_is_said_in_its_own_words(tmp_path: Path, write_data
 
     with pytest.raises(ValueError, match="beyond the vocabulary of 64 ids"):
         pretrain(settings, output=tmp_path / "run")
+
+
+def test_everything_that_a_training_writes_about_itself_can_be_inspected(trained: Path) -> None:
+    newest = find_checkpoints(trained)[-1]
+
+    for path in (trained, trained / "checkpoints", newest, newest / "checkpoint.json"):
+        page = describe(path)
+        assert page.startswith(f"checkpoint {newest.name}\n")
+        assert ("bits per byte" in page) == (path == trained)
+    assert "bits per byte" in describe(trained / "pretrain_report.json")
+    assert all(len(line) <= 80 for line in describe(newest).splitlines())
+
+
+def test_a_damaged_report_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "pretrain_report.json").write_text("{")
+
+    with pytest.raises(ConfigError, match=r"pretrain_report\.json is damaged"):
+        describe(tmp_path / "pretrain_report.json")
+
+
+def test_samples_are_printed_as_they_are_whatever_a_model_writes() -> None:
+    report = {
+        "checkpoint": "checkpoints/step_00000001",
+        "samples": [{"prompt": "a [b", "text": "c \\[/d] e"}],
+    }
+    said = io.StringIO()
+
+    print_report(report, Path("run"), file=said)
+
+    assert said.getvalue().endswith("\na [b ⟶c \\[/d] e\n")
 
 
 def test_a_training_ends_with_continuations_and_curves(
