@@ -185,6 +185,11 @@ def tokenize(arguments: TokenizeArguments) -> None:
     """Run `gristmill tokenize`."""
     from .pipeline import tokenize_files
 
+    if not arguments.inputs:
+        raise ConfigError(
+            "nothing to tokenize: name files, before the options (gristmill tokenize a.jsonl "
+            "--tokenizer T --output PREFIX)"
+        )
     tokenize_files(
         arguments.inputs,
         arguments.output,

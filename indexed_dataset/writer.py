@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from array import array as growing_array
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal
@@ -64,8 +65,8 @@ class IndexedDatasetBuilder:
         self._dtype = _stored_dtype(dtype, vocab_size, os.fspath(prefix))
         self._vocab_size = vocab_size
         self._keep_empty = empty_documents == "empty_sequence"
-        self._lengths: list[NDArray[np.int32]] = []
-        self._sequences_per_document: list[NDArray[np.int32]] = []
+        # A tenth of the memory of a list of arrays, where documents come one at a time.
+        self._lengths, self._sequences_per_document = growing_array("i"), growing_array("i")
         self._num_tokens = self._num_documents = 0
         self._max_token_id: int | None = None
         self._has_origins: bool | None = None
@@ -158,8 +159,9 @@ class IndexedDatasetBuilder:
                     f"{self._files.paths.json}: eod_id {eod_id} is not below vocab_size "
                     f"{self._vocab_size}. Give the tokenizer's own id and size"
                 )
-            lengths = _joined(self._lengths)
-            index_digest = self._write_index(lengths, _joined(self._sequences_per_document))
+            lengths = np.asarray(self._lengths, dtype=np.int32)
+            counts = np.asarray(self._sequences_per_document, dtype=np.int32)
+            index_digest = self._write_index(lengths, counts)
             manifest = DatasetManifest(
                 dtype=self._dtype.name,
                 num_documents=self._num_documents,
@@ -241,8 +243,8 @@ class IndexedDatasetBuilder:
         raw = tokens.view(np.uint8).data
         self._files.write("bin", raw)
         self._bin_hasher.update(raw)
-        self._lengths.append(lengths.astype(np.int32))
-        self._sequences_per_document.append(counts)
+        self._lengths.frombytes(lengths.astype(np.int32).tobytes())
+        self._sequences_per_document.frombytes(counts.tobytes())
         self._num_tokens += tokens.size
         self._num_documents += counts.size
         if tokens.size and self._dtype.kind != "f":
@@ -357,7 +359,3 @@ def _stored_dtype(dtype: DTypeLike | None, vocab_size: int | None, prefix: str) 
             f"{vocab_size}. Leave dtype out ({default.name} would be taken), or give a wider one"
         )
     return stored
-
-
-def _joined(parts: list[NDArray[np.int32]]) -> NDArray[np.int32]:
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32)

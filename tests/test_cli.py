@@ -6,10 +6,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from gristmill.cli import COMMANDS, PreprocessArguments, PretrainArguments, parse
+from gristmill.cli import COMMANDS, PreprocessArguments, PretrainArguments, main, parse
 from gristmill.config import ConfigError
 
 
@@ -69,6 +70,26 @@ def test_files_become_a_source_and_options_override_it() -> None:
     assert arguments.config.dedup.num_bands == 4
     assert arguments.run.output == "out"
     assert arguments.plan
+
+
+def test_tokenizing_nothing_is_refused_and_writes_nothing(tmp_path: Path) -> None:
+    done = gristmill("tokenize", "--tokenizer", "t", "--output", "out/x", cwd=tmp_path)
+
+    assert done.returncode == 1
+    assert "nothing to tokenize" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_training_that_was_stopped_does_not_end_with_success(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stopped = SimpleNamespace(finished=False)
+    monkeypatch.setattr("gristmill.trainer.pretrain", lambda *_, **__: stopped, raising=False)
+
+    with pytest.raises(SystemExit) as end:
+        main(["pretrain", "--output", str(tmp_path)])
+
+    assert end.value.code == 130
 
 
 def test_files_may_stand_after_the_options() -> None:

@@ -1,6 +1,7 @@
 """What is written comes back, in whatever way it is asked for."""
 
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -215,3 +216,16 @@ def test_more_tokens_than_31_bits_count_without_overflow(tmp_path):
     assert dataset.get(1, half - 2).tolist() == [0, 0]
     assert dataset.document_lengths.sum() == 2 * half + 3
     assert dataset.document_starts(half, 2 * half + 1).tolist() == [half, 2 * half]
+
+
+def test_a_document_costs_the_builder_a_few_bytes_of_memory(tmp_path):
+    with IndexedDatasetBuilder(tmp_path / "a", vocab_size=10) as builder:
+        builder.add_document([1, 2, 3])
+        tracemalloc.start()
+        for _ in range(20_000):
+            builder.add_document([1, 2, 3])
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+    assert held < 20_000 * 8 * 1.5
+    assert IndexedDataset(tmp_path / "a").num_documents == 20_001
