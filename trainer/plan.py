@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from .launch import choose_device, count_ranks, threads_per_rank
 from .model import count_parameters, pad_vocabulary
 from .recipe import check_run, resolve_config
 
+_PAGE_WIDTH = 80
 _PROBE_SECONDS = 0.5
 _SHARE_OF_PROBE = 0.5
 """Share of the probe's speed that a whole training step is taken to reach."""
@@ -29,7 +31,14 @@ def plan_pretrain(config: PretrainConfig, *, output: str | Path) -> str:
     ranks = count_ranks(config)
     check_run(config, data, ranks)
     lines = [*_size(config, data, ranks), *_memory(config, data), *_time(config, data, ranks)]
-    return "\n".join(lines + _epochs(config, data))
+    wrapped = [
+        part
+        for line in lines
+        for part in textwrap.wrap(
+            line, _PAGE_WIDTH, subsequent_indent=13 * " ", break_on_hyphens=False
+        )
+    ]
+    return "\n".join(wrapped + _epochs(config, data))
 
 
 def flops_per_token(config: PretrainConfig, vocab_size: int) -> float:
@@ -137,8 +146,8 @@ def _epochs(config: PretrainConfig, data: TrainingData) -> list[str]:
     lines = [f"epochs       of each group in the {samples:,} samples:"]
     for dataset, count in zip(data.blend.datasets, consumed, strict=True):
         lines.append(
-            f"  {dataset.name:<16} {dataset.num_tokens:>15,} tokens   "
-            f"{count / samples:>6.1%} of the samples   {count / dataset.samples_per_epoch:>8.2f} "
+            f"  {dataset.name:<12} {dataset.num_tokens:>15,} tokens  "
+            f"{count / samples:>6.1%} of the samples  {count / dataset.samples_per_epoch:>7.2f} "
             "epochs"
         )
     return lines
