@@ -13,6 +13,7 @@ import glob
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeGuard
 
 TEMPORARY_MARK = ".tmp-"
 """Stands in the name of every unfinished file, between the final name and the process id."""
@@ -20,6 +21,9 @@ TEMPORARY_MARK = ".tmp-"
 
 class DiskFullError(OSError):
     """The file system has no room left for a file that was being written."""
+
+    def __str__(self) -> str:
+        return str(self.args[-1])  # without the error's number
 
 
 @contextlib.contextmanager
@@ -42,7 +46,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         sync_folder(final.parent)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             raise disk_full(final, error) from error
         raise
 
@@ -53,11 +57,21 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def disk_full(path: Path, error: OSError) -> DiskFullError:
+def is_disk_full(error: BaseException) -> TypeGuard[OSError]:
+    """Say whether an error means that a file did not fit: disk, quota or file size limit."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return isinstance(error, OSError) and error.errno in full
+
+
+def disk_full(path: Path | str, error: OSError) -> DiskFullError:
     """Return the error that says what to do when `path` does not fit on its file system."""
+    what = {
+        errno.EDQUOT: "the disk quota is used up",
+        errno.EFBIG: "the limit of a file's size is reached (ulimit -f)",
+    }.get(error.errno or 0, "no space left")
     return DiskFullError(
         error.errno,
-        f"no space left while writing {path}: the unfinished file was removed and every finished "
+        f"{what} while writing {path}: the unfinished file was removed and every finished "
         "file is kept. Free space (or choose another output folder) and run the same command "
         "again: it goes on where it stopped",
     )

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from .atomic import TEMPORARY_MARK, disk_full, sync_folder
+from .atomic import TEMPORARY_MARK, disk_full, is_disk_full, sync_folder
 from .errors import IndexedDatasetError, PrefixBusyError, PrefixExistsError
 from .paths import prefix_paths, strip_suffix
 
@@ -120,7 +120,7 @@ class UnfinishedPrefix:
             yield
         except BaseException as error:
             self.abort()
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if is_disk_full(error):
                 raise disk_full(getattr(self.paths, kind), error) from error
             raise
 

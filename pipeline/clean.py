@@ -56,21 +56,21 @@ def plan(config: PreprocessConfig) -> list[ReadUnit]:
     Raises:
         ValueError, FileNotFoundError: the sources cannot be read as configured.
     """
-    if config.clean.unit_bytes < 1:
-        raise ValueError(
-            f"clean.unit_bytes is {config.clean.unit_bytes}; a unit of work needs at least one byte"
-        )
     return plan_units(find_files(config.sources), config.clean.unit_bytes)
 
 
 def run(
-    config: PreprocessConfig, output: Path, executor: Executor, progress: Progress
+    config: PreprocessConfig,
+    output: Path,
+    executor: Executor,
+    progress: Progress,
+    planned: Sequence[ReadUnit] | None = None,
 ) -> dict[str, Marker]:
     """Read and clean all sources; return the units' markers in the order of the documents.
 
     A marker's counts are `documents_in`, `bytes_in` (of the input files as they lie on disk),
     `blank_lines`, `rows` of [source, language, "clean" or the reason, documents, text bytes],
-    `unknown_languages` and `notices`.
+    `unknown_languages` and `notices`. `planned` is what `plan` returned, if it was called before.
 
     Raises:
         ValueError, FileNotFoundError: the sources cannot be read as configured.
@@ -83,7 +83,7 @@ def run(
             inputs=fingerprints(unit),
             size_bytes=unit.size_bytes,
         )
-        for unit in plan(config)
+        for unit in (plan(config) if planned is None else planned)
     ]
     settings = asdict(replace(config.clean, unit_bytes=1))  # the cut is in the units' names
     stage = Stage(name="clean", version=VERSION, settings=settings, function=clean_unit)

@@ -73,24 +73,8 @@ def run(
         output: output folder of the run.
         clean_markers: markers of the stage `clean`, in the order that decides which copy is first.
         executor, progress: where units run and how that is shown.
-
-    Raises:
-        ValueError: a setting that cannot be used; the message says which.
     """
-    check_config(config.dedup)
     return _Dedup(config.dedup, output, clean_markers, executor, progress).run()
-
-
-def check_config(config: DedupConfig) -> None:
-    """Raise ValueError for settings that make no sense."""
-    if not 0.0 < config.threshold <= 1.0:
-        raise ValueError(
-            f"dedup.threshold is {config.threshold}: it is a Jaccard similarity, so it must be "
-            "above 0 and at most 1 (0.8 is usual)"
-        )
-    for name in ("num_bands", "rows_per_band", "partitions"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"dedup.{name} is {getattr(config, name)}: it must be 1 or more")
 
 
 class _Dedup:

@@ -19,8 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..indexed_dataset.atomic import atomic_path
-
 HASH_LOW, HASH_HIGH, ID_LOW, ID_HIGH, TEXT_BYTES = range(5)
 NUM_FIXED_ROWS = 5
 """Rows of a key file before those of the bands: hash of the clean text, id, size."""
@@ -69,13 +67,6 @@ def partition_of(groups: NDArray[np.int64], num_partitions: int) -> NDArray[np.i
 def partition_name(partition: int, num_partitions: int) -> str:
     """Return the name of a partition's unit and file."""
     return f"part-{partition:05}-of-{num_partitions:05}"
-
-
-def save_array(path: Path, array: NDArray[Any]) -> Path:
-    """Write an array as .npy, whole or not at all."""
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, array)
-    return path
 
 
 def open_array(path: Path) -> NDArray[Any]:

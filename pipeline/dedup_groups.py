@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import kernels
+from .array_files import save_array
 from .dedup_files import (
     CANDIDATE_GROUP,
     EXACT_ROOT,
@@ -25,7 +26,6 @@ from .dedup_files import (
     ROOT_ID_HIGH,
     ROOT_ID_LOW,
     open_array,
-    save_array,
 )
 from .stage import UnitResult
 

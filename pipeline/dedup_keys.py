@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import kernels
+from .array_files import save_array
 from .dedup_files import (
     HASH_HIGH,
     HASH_LOW,
@@ -15,7 +16,6 @@ from .dedup_files import (
     ID_LOW,
     NUM_FIXED_ROWS,
     TEXT_BYTES,
-    save_array,
 )
 from .stage import UnitResult
 from .text_column import id_words, read_row_groups, text_arrays

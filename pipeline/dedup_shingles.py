@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .. import kernels
 from ..indexed_dataset.atomic import atomic_path
+from .array_files import save_array
 from .dedup_files import (
     CANDIDATE_GROUP,
     EXACT_ROOT,
@@ -20,7 +21,6 @@ from .dedup_files import (
     candidate_record,
     open_array,
     partition_of,
-    save_array,
 )
 from .stage import UnitResult
 from .text_column import id_words, read_row_groups, text_arrays

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import kernels
+from .array_files import save_array
 from .dedup_files import (
     VERIFIED,
     candidate_record,
     open_array,
     open_values,
-    save_array,
 )
 from .executors import advance
 from .stage import UnitResult

@@ -6,9 +6,11 @@ spawned processes; the results do not depend on which, nor on how many.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -118,12 +120,17 @@ class LocalExecutor:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=error is None, cancel_futures=True)
-            if error is not None:
-                for process in list((self._pool._processes or {}).values()):
-                    process.terminate()
-            self._pool = None
+        if self._pool is None:
+            return
+        # Taken now: after `shutdown` the pool no longer knows them.
+        processes = list((self._pool._processes or {}).values())
+        self._pool.shutdown(wait=error is None, cancel_futures=True)
+        if error is not None:
+            for process in processes:
+                process.terminate()
+            for process in processes:
+                process.join()  # none must still write when the caller says that it has stopped
+        self._pool = None
 
     def map(
         self,
@@ -166,13 +173,14 @@ class LocalExecutor:
             )
         self._counter.value = 0
         try:
-            waiting: dict[Future[Any], int] = {
-                self._pool.submit(function, item): index for index, item in enumerate(items)
-            }
+            with _without_interrupts():  # worker processes are started in here
+                waiting: dict[Future[Any], int] = {
+                    self._pool.submit(function, item): index for index, item in enumerate(items)
+                }
             while waiting:
                 done, _ = wait(waiting, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
                 on_progress(self._counter.value)
-                for future in done:
+                for future in sorted(done, key=_has_failed):  # what is finished counts first
                     yield waiting.pop(future), future.result()
         except BrokenProcessPool as error:
             raise WorkerDiedError(
@@ -180,6 +188,24 @@ class LocalExecutor:
                 "units are kept: run the same command again, with fewer run.workers if memory "
                 "was short"
             ) from error
+
+
+def _has_failed(future: Future[Any]) -> bool:
+    return future.cancelled() or future.exception() is not None
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Hold SIGINT back until the block ends; processes started in it never see one.
+
+    Ctrl-C reaches every process of a terminal. The parent alone answers it and ends its workers:
+    they would each print a traceback.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _CallingCounter:

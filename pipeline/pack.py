@@ -20,7 +20,7 @@ from ..indexed_dataset import IndexedDatasetBuilder, PrefixExistsError, dtype_fo
 from ..indexed_dataset.atomic import write_atomically
 from ..indexed_dataset.paths import SUFFIXES
 from . import tokenize, train_tokenizer
-from .config import PackConfig, PreprocessConfig
+from .config import PreprocessConfig
 from .executors import Executor, advance
 from .pack_plan import PlannedPrefix, held_out, plan_prefixes
 from .progress import Progress
@@ -71,7 +71,6 @@ def run(
         PrefixExistsError: a prefix in data/ was not written by this run.
     """
     refuse_foreign_prefixes(output)
-    _check(config.pack)
     planned = plan_prefixes(config.pack, output / "work" / "runs", tokenize_markers)
     engine = Tokenizer(str(tokenizer.folder), eod=tokenizer.eod)
     manifest = {
@@ -261,18 +260,6 @@ def _tally(
                 "text_bytes": int(own["text_bytes"].sum()),
             }
     return tally
-
-
-def _check(config: PackConfig) -> None:
-    if not 0 <= config.validation_fraction < 1:
-        raise ValueError(
-            f"pack.validation_fraction is {config.validation_fraction}: it is the share of "
-            "documents held out, so it must be at least 0 and below 1 (0.01 is usual)"
-        )
-    if config.max_shard_tokens < 1:
-        raise ValueError(
-            f"pack.max_shard_tokens is {config.max_shard_tokens}: a shard holds at least 1 token"
-        )
 
 
 def _claims_path(output: Path) -> Path:

@@ -20,6 +20,7 @@ from rich.table import Table
 
 from .. import kernels
 from . import clean, dedup, pack, tokenize, train_tokenizer
+from .check import check_config, open_given_tokenizer
 from .config import PreprocessConfig, SourceConfig
 from .executors import LocalExecutor, count_workers
 from .progress import Progress
@@ -32,9 +33,10 @@ SAMPLE_TEXT_BYTES = 2_000_000
 SAMPLE_UNITS = 16
 """Units that the sample is taken from, spread over the input."""
 
-WORKER_BYTES = 900_000_000
+WORKER_BYTES = 1_400_000_000
 """Memory that a worker stays below, whatever the input: batches of 16 MB of text, longest texts of
-64 MB and a tokenizer's caches (measured on 277 MB of text in 400 languages)."""
+64 MB and a tokenizer's caches (measured on 277 MB of text in 400 languages: 0.9 to
+1.0 GB in each of two workers, 1.26 GB with one worker, which has the parent's part as well)."""
 
 GROUP_BYTES_A_DOCUMENT = 120
 """Memory of the one process that groups duplicate keys, for each document of the run."""
@@ -66,7 +68,9 @@ def plan_preprocess(
         ValueError, FileNotFoundError: the configuration or the input cannot be used.
     """
     console = console or Console()
+    check_config(config)
     units = clean.plan(config)
+    open_given_tokenizer(config.tokenizer)
     workers = workers or count_workers()
     _show_sources(units, output, console)
     sample = measure(config, units)

@@ -7,9 +7,8 @@ every few seconds, so that a log stays readable.
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from rich.console import Console
@@ -25,7 +24,12 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 
 PLAIN_SECONDS = 10.0
-"""Seconds between two lines when the output is not a terminal."""
+"""Least time between two lines when the output is not a terminal; it grows with the stage's time,
+so that a day's log can still be read."""
+
+MAX_PLAIN_SECONDS = 300.0
+
+NAME_WIDTH = len("train_tokenizer")
 
 
 class Bar(Protocol):
@@ -55,15 +59,16 @@ class Progress:
         if self.quiet:
             yield _Silent()
             return
-        finished = f"{num_skipped} finished units skipped" if num_skipped else ""
+        finished = f"{_units(num_skipped)} done before" if num_skipped else ""
         if num_units == 0:
-            self.console.print(f"{name:<10} already done ({finished})", highlight=False)
+            note = f"already done ({_units(num_skipped)})" if num_skipped else "nothing to do"
+            self._line(name, note)
             yield _Silent()
             return
         if self.console.is_terminal:
             columns = (
-                TextColumn("{task.description:<10}"),
-                BarColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=10),
                 DownloadColumn(),
                 TransferSpeedColumn(),
                 TimeElapsedColumn(),
@@ -72,13 +77,19 @@ class Progress:
                 TextColumn("{task.fields[units]}"),
             )
             with RichProgress(*columns, console=self.console) as rich:
-                task = rich.add_task(name, total=max(total_bytes, 1), units=f"0/{num_units} units")
-                yield _RichBar(rich, task, num_units)
-                rich.update(task, completed=max(total_bytes, 1))
+                total = total_bytes or None  # a stream: nobody knows how long it is
+                task = rich.add_task(name.ljust(NAME_WIDTH), total=total, units=f"0/{num_units}")
+                yield _RichBar(rich, task, num_units, total)
+                if total:
+                    rich.update(task, completed=total)
             return
-        lines = _Lines(self.console, name, total_bytes, num_units, finished)
+        lines = _Lines(self._line, name, total_bytes, num_units, finished)
         yield lines
         lines.finish()
+
+    def _line(self, name: str, text: str) -> None:
+        self.console.print(f"{name:<{NAME_WIDTH}} {text}", highlight=False, soft_wrap=True)
+        self.console.file.flush()
 
 
 class _Silent:
@@ -90,52 +101,83 @@ class _Silent:
 
 
 class _RichBar:
-    def __init__(self, rich: RichProgress, task: TaskID, num_units: int) -> None:
+    def __init__(self, rich: RichProgress, task: TaskID, num_units: int, total: int | None) -> None:
         self._rich, self._task, self._num_units, self._done = rich, task, num_units, 0
+        self._total = total
 
     def update(self, num_bytes: int) -> None:
-        self._rich.update(self._task, completed=num_bytes)
+        done = num_bytes if self._total is None else min(num_bytes, self._total)
+        self._rich.update(self._task, completed=done)
 
     def unit_done(self) -> None:
         self._done += 1
-        self._rich.update(self._task, units=f"{self._done}/{self._num_units} units")
+        self._rich.update(self._task, units=f"{self._done}/{self._num_units}")
 
 
 class _Lines:
     def __init__(
-        self, console: Console, name: str, total_bytes: int, num_units: int, note: str
+        self,
+        line: Callable[[str, str], None],
+        name: str,
+        total_bytes: int,
+        num_units: int,
+        note: str,
     ) -> None:
-        self._console, self._name, self._total = console, name, total_bytes
+        self._line, self._name, self._total = line, name, total_bytes
         self._num_units, self._done = num_units, 0
-        self._started = self._last = time.monotonic()
-        suffix = f", {note}" if note else ""
-        console.print(
-            f"{name:<10} {num_units} units, {total_bytes / 1e6:.1f} MB{suffix}", highlight=False
-        )
+        self._started = time.monotonic()
+        self._next = self._started + PLAIN_SECONDS
+        suffix = f" ({note})" if note else ""
+        line(name, f"{_units(num_units)}, {_size(total_bytes)}{suffix}")
 
     def update(self, num_bytes: int) -> None:
         now = time.monotonic()
-        if now - self._last < PLAIN_SECONDS:
+        if now < self._next:
             return
-        self._last = now
-        rate = num_bytes / (now - self._started)
-        remaining = (self._total - num_bytes) / rate if rate > 0 else 0.0
-        share = 100 * num_bytes / self._total if self._total else 100.0
-        self._console.print(
-            f"{self._name:<10} {share:5.1f} %  "
-            f"{num_bytes / 1e6:.1f} of {self._total / 1e6:.1f} MB  "
-            f"{rate / 1e6:.2f} MB/s  ETA {max(0.0, remaining):.0f} s  "
-            f"({self._done}/{self._num_units} units)",
-            highlight=False,
+        seconds = now - self._started
+        self._next = now + min(max(PLAIN_SECONDS, seconds / 10), MAX_PLAIN_SECONDS)
+        units = f"{self._done} of {_units(self._num_units)} done"
+        if self._total == 0:  # a stream: nobody knows how long it is
+            self._line(self._name, f"{_size(num_bytes)} after {_time(seconds)}, {units}")
+            return
+        num_bytes = min(num_bytes, self._total)
+        if num_bytes == self._total:  # training goes on for a while after its last text
+            self._line(self._name, f"all read, still at work after {_time(seconds)}, {units}")
+            return
+        share = 100 * num_bytes / self._total
+        rate = num_bytes / seconds
+        is_known = num_bytes > 0 and (share >= 1 or seconds > 60)
+        remaining = _time((self._total - num_bytes) / rate) if is_known else "unknown"
+        self._line(
+            self._name,
+            f"{share:3.0f} % of {_size(self._total)}, {_size(rate)}/s, ETA {remaining}, {units}",
         )
-        sys.stderr.flush()
 
     def unit_done(self) -> None:
         self._done += 1
 
     def finish(self) -> None:
         seconds = time.monotonic() - self._started
-        rate = self._total / seconds / 1e6 if seconds > 0 else 0.0
-        self._console.print(
-            f"{self._name:<10} done in {seconds:.1f} s ({rate:.2f} MB/s)", highlight=False
-        )
+        rate = f" ({_size(self._total / seconds)}/s)" if seconds > 0 and self._total else ""
+        self._line(self._name, f"done in {_time(seconds)}{rate}")
+
+
+def _units(count: int) -> str:
+    return f"{count:,} unit" if count == 1 else f"{count:,} units"
+
+
+def _size(num_bytes: float) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if num_bytes >= size:
+            return f"{num_bytes / size:,.1f} {unit}"
+    return f"{num_bytes:.0f} bytes"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}:{rest:02} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02} h"

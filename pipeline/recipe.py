@@ -10,13 +10,14 @@ import contextlib
 import fcntl
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
 
 from . import clean, dedup, pack, tokenize, train_tokenizer
+from .check import check_config, open_given_tokenizer
 from .config import PreprocessConfig
 from .executors import LocalExecutor
 from .progress import Progress
@@ -34,6 +35,7 @@ def preprocess(
     workers: int = 0,
     until: UntilStage = "pack",
     console: Console | None = None,
+    on_start: Callable[[], None] = lambda: None,
 ) -> Report:
     """Run the pipeline up to and including the stage `until`; return the counts of the run.
 
@@ -43,22 +45,40 @@ def preprocess(
         workers: processes; 0: one for each usable CPU. Changes no byte of the output.
         until: last stage to run.
         console: where tables go; standard output by default.
+        on_start: called when the configuration makes sense and no other run works in `output`,
+            before anything is read.
 
     Raises:
-        ValueError: something in the configuration or the input cannot be used.
+        ValueError: something in the configuration or the input cannot be used, or no document
+            was kept.
         UnitError: a unit of work failed. Finished units are kept; run again to go on.
     """
     console = console or Console()
     progress = Progress()
-    with _only_run(output), LocalExecutor(workers) as executor:
-        pack.refuse_foreign_prefixes(output)  # said now, not after hours of work
-        cleaned = clean.run(config, output, executor, progress)
+    # What is wrong is said now, not after hours of work.
+    check_config(config)
+    units = clean.plan(config)
+    if until not in ("clean", "dedup"):
+        open_given_tokenizer(config.tokenizer)
+    executor = LocalExecutor(workers)
+    with _only_run(output), executor:
+        pack.refuse_foreign_prefixes(output)
+        on_start()
+        cleaned = clean.run(config, output, executor, progress, units)
         if until == "clean":
             return _finish(build_report(until, cleaned), output, console)
 
         verdicts = dedup.run(config, output, cleaned, executor, progress)
+        report = build_report("dedup", cleaned, verdicts)
         if until == "dedup":
-            return _finish(build_report(until, cleaned, verdicts), output, console)
+            return _finish(report, output, console)
+        if report.total.kept == 0:
+            _finish(report, output, console)
+            raise ValueError(
+                f"no document is left to tokenize: {report.total.documents_in:,} were read and "
+                f"all were dropped. {output / 'report.json'} counts the reasons; "
+                f"{output / 'verdicts'} and {output / 'rejected'} have every document"
+            )
 
         tokenizer = train_tokenizer.run(config, output, verdicts, executor, progress)
         if until == "tokenizer":
@@ -95,6 +115,7 @@ def _finish(report: Report, output: Path, console: Console) -> Report:
         "data": "token files (train, validation) and their tokenizer",
         "report.json": "these tables",
     }
+    console.print()
     for name, meaning in places.items():
         if (output / name).exists():
             console.print(f"{output / name}: {meaning}", highlight=False, soft_wrap=True)

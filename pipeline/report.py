@@ -13,14 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from ..indexed_dataset.atomic import write_atomically
+from .documents import REASONS
 from .stage import Marker
 
 MAX_TABLE_ROWS = 40
 """Languages shown in a table; report.json has all."""
+
+MAX_DROPPED_ROWS = 15
 
 
 class AccountingError(AssertionError):
@@ -132,41 +136,92 @@ def build_report(
 
 
 def show_report(report: Report, console: Console) -> None:
-    """Print the run's tables: what was kept and dropped per language, and the tokenizer's."""
-    reasons = sorted(report.total.dropped, key=lambda reason: -report.total.dropped[reason])
-    tokens = report.total.tokens > 0
-    table = Table(title="Documents", title_justify="left", header_style="bold")
-    table.add_column("language")
-    for name in ("in", "kept", *reasons, "kept MB"):
-        table.add_column(name.replace("_", " "), justify="right")
-    if tokens:
-        for name in ("tokens", "bytes/token", "validation"):
-            table.add_column(name, justify="right")
+    """Print the run's tables: what was kept and dropped per language, and the tokenizer's.
+
+    They fit into 80 columns, so that terminals and log files show them as they are.
+    """
+    with_tokens = report.total.tokens > 0
+    table = _table()
+    for name in ("in", "kept", "dropped", "kept MB"):
+        table.add_column(name, justify="right", no_wrap=True)
+    if with_tokens:
+        for name in ("tokens", "bytes/\ntoken", "valid-\nation"):
+            table.add_column(name, justify="right", no_wrap=True)
     rows = sorted(report.languages.items(), key=lambda item: (-item[1].text_bytes, item[0]))
     for name, tally in rows[:MAX_TABLE_ROWS]:
-        table.add_row(name, *_cells(tally, reasons, tokens))
+        table.add_row(name, *_cells(tally, with_tokens))
     if len(rows) > MAX_TABLE_ROWS:
         rest = _sum(tally for _, tally in rows[MAX_TABLE_ROWS:])
-        name = f"{len(rows) - MAX_TABLE_ROWS} more"
-        table.add_row(name, *_cells(rest, reasons, tokens), style="dim")
+        table.add_row(f"{len(rows) - MAX_TABLE_ROWS} more", *_cells(rest, with_tokens), style="dim")
     table.add_section()
-    table.add_row(f"all ({len(rows)})", *_cells(report.total, reasons, tokens), style="bold")
-    console.print(table)
+    table.add_row(f"all ({len(rows)})", *_cells(report.total, with_tokens), style="bold")
+    _print("Documents", table, console)
+    _show_dropped(report, console)
     if report.fertility:
         show_fertility(report.fertility, console)
 
 
+def _show_dropped(report: Report, console: Console) -> None:
+    """Print which languages lost documents, and for which reasons."""
+    total = report.total
+    rows = sorted(
+        ((name, tally) for name, tally in report.languages.items() if tally.dropped),
+        key=lambda item: (-sum(item[1].dropped.values()), item[0]),
+    )
+    if rows:
+        table = _table()
+        table.add_column("documents", justify="right", no_wrap=True)
+        table.add_column("share", justify="right", no_wrap=True)
+        table.add_column("reasons")
+        for name, tally in rows[:MAX_DROPPED_ROWS]:
+            table.add_row(name, *_dropped_cells(tally))
+        if len(rows) > MAX_DROPPED_ROWS:
+            rest = _sum(tally for _, tally in rows[MAX_DROPPED_ROWS:])
+            name = f"{len(rows) - MAX_DROPPED_ROWS} more"
+            table.add_row(name, *_dropped_cells(rest), style="dim")
+        table.add_section()
+        table.add_row(f"all ({len(rows)})", *_dropped_cells(total), style="bold")
+        _print("Dropped, by reason", table, console)
+        for reason in _by_number(total):
+            console.print(f"{reason}: {REASONS.get(reason, '')}", highlight=False, soft_wrap=True)
+    dropped = "".join(f" + {total.dropped[reason]:,} {reason}" for reason in _by_number(total))
+    console.print(
+        f"\n{total.documents_in:,} documents in = {total.kept:,} kept{dropped}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
 def show_fertility(rows: list[dict[str, Any]], console: Console) -> None:
     """Print bytes per token of the trained tokenizer beside GPT-2-style splitting."""
-    table = Table(title="Tokenizer: bytes per token", title_justify="left", header_style="bold")
-    for name in ("language", "ours", "GPT-2 split", "ratio"):
-        table.add_column(name, justify="left" if name == "language" else "right")
+    table = _table()
+    for name in ("ours", "GPT-2 split", "ratio"):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in rows[:MAX_TABLE_ROWS]:
         ours, other = row["bytes_per_token"], row["gpt2_split_bytes_per_token"]
         table.add_row(row["language"], f"{ours:.2f}", f"{other:.2f}", f"{ours / other:.2f}")
+    _print("Tokenizer: bytes per token, on a sample of each language", table, console)
     if len(rows) > MAX_TABLE_ROWS:
-        table.add_row(f"{len(rows) - MAX_TABLE_ROWS} more in report.json", "", "", "", style="dim")
+        left = len(rows) - MAX_TABLE_ROWS
+        console.print(f"and {left} more languages in report.json", highlight=False)
+
+
+def _print(title: str, table: Table, console: Console) -> None:
+    console.print(f"\n[bold]{title}[/bold]", highlight=False, soft_wrap=True)
     console.print(table)
+
+
+def _table() -> Table:
+    """Return a table without lines between columns: its first column holds the language."""
+    table = Table(
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+    )
+    table.add_column("language", no_wrap=True)
+    return table
 
 
 def load_report(path: Path) -> Report:
@@ -202,14 +257,33 @@ def _tallies(report: Report, source: str, language: str) -> tuple[Tally, Tally, 
     )
 
 
-def _cells(tally: Tally, reasons: list[str], tokens: bool) -> list[str]:
-    cells = [f"{tally.documents_in:,}", f"{tally.kept:,}"]
-    cells += [f"{tally.dropped.get(reason, 0):,}" for reason in reasons]
-    cells.append(f"{tally.text_bytes / 1e6:.2f}")
-    if tokens:
-        ratio = tally.text_bytes / tally.tokens if tally.tokens else 0.0
-        cells += [f"{tally.tokens:,}", f"{ratio:.2f}", f"{tally.validation_documents:,}"]
+def _cells(tally: Tally, with_tokens: bool) -> list[str]:
+    dropped = sum(tally.dropped.values())
+    cells = [_short(number) for number in (tally.documents_in, tally.kept, dropped)]
+    megabytes = tally.text_bytes / 1e6
+    cells.append(f"{megabytes:,.2f}" if megabytes < 100_000 else f"{megabytes:,.0f}")
+    if with_tokens:
+        ratio = f"{tally.text_bytes / tally.tokens:.2f}" if tally.tokens else "-"
+        cells += [_short(tally.tokens), ratio, f"{tally.validation_documents:,}"]
     return cells
+
+
+def _short(number: int) -> str:
+    """Return a number as tables show it: to the last digit below a hundred million."""
+    if number < 100_000_000:
+        return f"{number:,}"
+    return f"{number / 1e6:,.1f} M" if number < 100_000_000_000 else f"{number / 1e9:,.1f} G"
+
+
+def _dropped_cells(tally: Tally) -> list[str]:
+    dropped = sum(tally.dropped.values())
+    reasons = ", ".join(f"{tally.dropped[reason]:,} {reason}" for reason in _by_number(tally))
+    return [_short(dropped), f"{100 * dropped / tally.documents_in:.2f} %", reasons]
+
+
+def _by_number(tally: Tally) -> list[str]:
+    """Return the reasons why documents were dropped, the commonest first."""
+    return sorted(tally.dropped, key=lambda reason: (-tally.dropped[reason], reason))
 
 
 def _sum(tallies: Iterable[Tally]) -> Tally:

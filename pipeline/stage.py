@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..indexed_dataset.atomic import DiskFullError, write_atomically
+from ..indexed_dataset.atomic import DiskFullError, disk_full, is_disk_full, write_atomically
 from .executors import Executor, UnitError, advance
 from .progress import Progress
 
@@ -161,6 +161,9 @@ def _run_unit(work: _Work) -> UnitResult:
     except (DiskFullError, KeyboardInterrupt):
         raise
     except Exception as error:
+        if is_disk_full(error):
+            where = error.filename or f"unit {work.unit.name} of stage {work.stage}"
+            raise disk_full(where, error) from error
         raise UnitError(
             f"stage {work.stage}, unit {work.unit.name}: {type(error).__name__}: {error}"
         ) from error

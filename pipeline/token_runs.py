@@ -7,6 +7,7 @@ placement key, file and offset: what pack takes out is contiguous in each run.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..indexed_dataset.atomic import atomic_path, write_atomically
+from .array_files import save_array
 
 RUN_DTYPE = np.dtype(
     [
@@ -130,8 +132,7 @@ class RunWriter:
         with atomic_path(bin_path) as temporary:
             self._write_sorted(temporary, rows)
         rows["start"] = np.cumsum(rows["num_tokens"]) - rows["num_tokens"]
-        with atomic_path(index_path) as temporary, temporary.open("wb") as stream:
-            np.save(stream, rows)
+        save_array(index_path, rows)
         content = asdict(names)
         write_atomically(
             names_path, json.dumps(content, ensure_ascii=False, sort_keys=True).encode()
@@ -141,7 +142,8 @@ class RunWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stream.close()
+        with contextlib.suppress(OSError):  # its last bytes may not fit on a full disk
+            self._stream.close()
         self._unsorted.unlink(missing_ok=True)
 
     def _write_sorted(self, path: Path, rows: NDArray[Any]) -> None:

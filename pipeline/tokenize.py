@@ -7,6 +7,7 @@ Each document's ids end with EOD. What pack needs to place a document without re
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from .text_column import flat, id_words, text_arrays
 from .token_runs import RunWriter
 from .tokenizer import open_cached
 from .train_tokenizer import TokenizerResult
+
+logger = logging.getLogger(__name__)
 
 VERSION = 1
 
@@ -83,7 +86,15 @@ def run(
         )
         for name, marker in verdict_markers.items()
     ]
-    return run_stage(stage, units, output, executor, progress)
+    markers = run_stage(stage, units, output, executor, progress)
+    dropped = sum(row[3] for marker in markers.values() for row in marker.counts["dropped"])
+    if dropped:
+        logger.warning(
+            "%d documents that verdicts/ calls kept are too long for this tokenizer and were "
+            "dropped: rejected/*.tokenize.jsonl names them",
+            dropped,
+        )
+    return markers
 
 
 def tokenize_unit(arguments: TokenizeArguments) -> UnitResult:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from ..indexed_dataset import IndexedDatasetBuilder, PrefixExistsError
 from ..indexed_dataset.atomic import atomic_path, write_atomically
 from ..indexed_dataset.paths import prefix_paths, strip_suffix
+from .array_files import save_array
 from .batches import Piece, ReadBatch
 from .config import SourceConfig
 from .executors import LocalExecutor, advance
@@ -180,8 +181,7 @@ def encode_unit(arguments: EncodeUnit) -> UnitResult:
             advance(batch.input_bytes)
     for key, parts in enumerate(rows):
         path = folder / f"{name}.{key}.npy"
-        with atomic_path(path) as temporary, temporary.open("wb") as stream:
-            np.save(stream, np.concatenate([np.zeros(0, _ROW_DTYPE), *parts]))
+        save_array(path, np.concatenate([np.zeros(0, _ROW_DTYPE), *parts]))
         outputs.append(path)
     path = folder / f"{name}.rejected.jsonl"
     lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rejected)

@@ -22,7 +22,7 @@ from .cuts import OURS
 from .executors import Executor, advance
 from .progress import Progress
 from .stage import Marker, Stage, Unit, UnitResult, run_stage
-from .tokenizer import Tokenizer
+from .tokenizer import Tokenizer, open_cached
 from .tokenizer_sample import read_sample
 
 VERSION = 1
@@ -30,6 +30,9 @@ VERSION = 1
 DEFAULT_EOD = "<|endoftext|>"
 NUM_RESERVED = 8
 """Special tokens without a meaning yet (`<|reserved_0|>`, ...), for fine-tuning."""
+
+SMALLEST_VOCAB_SIZE = 256 + 1 + NUM_RESERVED
+"""Ids that a byte-level tokenizer has before it learns: bytes and special tokens."""
 
 FERTILITY_BYTES = 200_000
 """Text of each language that the two tokenizers are compared on."""
@@ -87,11 +90,10 @@ def run(
 
     Raises:
         TokenizerError: the given tokenizer cannot be used, or its EOD token is not known.
-        ValueError: nothing to train on, or a vocabulary too small for the 256 bytes.
+        ValueError: nothing to train on.
     """
     if config.tokenizer.path:
         return _copy(config.tokenizer, output, executor, progress)
-    _check_vocab_size(config.tokenizer)
     available: Counter[str] = Counter()
     for marker in verdict_markers.values():
         for _, language, outcome, _, text_bytes in marker.counts["rows"]:
@@ -260,7 +262,7 @@ def measure_fertility(
 def _copy(
     config: TokenizerConfig, output: Path, executor: Executor, progress: Progress
 ) -> TokenizerResult:
-    tokenizer = Tokenizer(config.path, eod=config.eod)
+    tokenizer = open_cached(config.path, config.eod)
     _ = tokenizer.eod_id  # an unknown EOD is an error now, not when documents are tokenized
     eod = tokenizer.eod or ""
     stage = Stage(
@@ -298,13 +300,3 @@ def _write(output: Path, content: bytes, eod: str, counts: dict[str, Any]) -> Un
 
 def _folder(output: Path) -> Path:
     return output / "data" / "tokenizer"
-
-
-def _check_vocab_size(config: TokenizerConfig) -> None:
-    smallest = 256 + 1 + NUM_RESERVED
-    if config.vocab_size < smallest:
-        raise ValueError(
-            f"tokenizer.vocab_size is {config.vocab_size}: a byte-level tokenizer needs an id for "
-            f"each of the 256 bytes and for {1 + NUM_RESERVED} special tokens, so at least "
-            f"{smallest}"
-        )

@@ -339,19 +339,5 @@ def test_running_again_does_nothing_and_a_lost_file_is_made_again_alike(tmp_path
     assert verdict_bytes(run) == before
 
 
-@pytest.mark.parametrize(
-    ("setting", "value", "message"),
-    [
-        ("threshold", 0.0, "dedup.threshold is 0.0: it is a Jaccard similarity"),
-        ("threshold", 80.0, "above 0 and at most 1"),
-        ("num_bands", 0, "dedup.num_bands is 0: it must be 1 or more"),
-        ("partitions", -1, "dedup.partitions is -1"),
-    ],
-)
-def test_settings_that_make_no_sense_are_refused(run, setting, value, message):
-    with pytest.raises(ValueError, match=message):
-        run.add("a", ["text"]).dedup(**{setting: value})
-
-
 def test_no_input_at_all_gives_no_verdict(run):
     assert run.dedup() == []

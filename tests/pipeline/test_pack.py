@@ -345,20 +345,6 @@ def test_source_names_become_file_names_and_a_clash_is_an_error(
         write(tmp_path / "b", {"u": renamed}, write_units, tokenizer, group_by=("source",))
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"validation_fraction": 1.0}, "validation_fraction is 1.0"),
-        ({"max_shard_tokens": 0}, "max_shard_tokens is 0"),
-    ],
-)
-def test_settings_without_sense_are_refused(
-    tmp_path: Path, rows, write_units, tokenizer: TokenizerResult, options, message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        write(tmp_path, {"u": rows[:5]}, write_units, tokenizer, **options)
-
-
 def test_no_document_kept_gives_no_prefix(
     tmp_path: Path, make_row, write_units, tokenizer: TokenizerResult
 ) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from gristmill.indexed_dataset.atomic import DiskFullError
 from gristmill.pipeline.executors import LocalExecutor, UnitError, WorkerDiedError, count_workers
 from gristmill.pipeline.progress import Progress
 from gristmill.pipeline.stage import Marker, Stage, Unit, run_stage
@@ -91,9 +96,63 @@ def test_a_marker_is_stale_while_its_unit_is_done_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_failing_unit_is_named_and_the_others_are_kept(tmp_path: Path, workers: int) -> None:
     with pytest.raises(UnitError, match=r"stage write, unit b: ValueError: bad text"):
-        run(tmp_path, {"a": "one", "b": "fail"}, workers=workers)
+        run(tmp_path, {"a": "one", "b": "fail after the others"}, workers=workers)
 
     assert (tmp_path / "out" / "a").read_text() == "one"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_is_told_with_the_unit_and_what_to_do(tmp_path: Path, workers: int) -> None:
+    told = r"^no space left while writing unit a of stage write: .*run the same command again"
+
+    with pytest.raises(DiskFullError, match=told):
+        run(tmp_path, {"a": "full"}, workers=workers)
+
+
+def test_no_worker_is_left_at_work_when_a_unit_fails(tmp_path: Path) -> None:
+    started = time.monotonic()
+
+    with pytest.raises(UnitError, match="bad text"):
+        run(tmp_path, {"a": "sleep", "b": "fail"}, workers=2)
+
+    while multiprocessing.active_children():  # reaped by the pool's thread a moment later
+        assert time.monotonic() - started < 30
+        time.sleep(0.01)
+
+
+def test_an_interrupt_ends_the_workers_without_a_word_from_them(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "program.py"), sys.path[-1], str(tmp_path / "out")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "finished\n"
+
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, errors = process.communicate(timeout=30)
+
+    assert errors.count("Traceback") == 1, errors  # of the parent, which here catches nothing
+    assert errors.strip().endswith("KeyboardInterrupt")
+    # and it has ended: a worker that slept on would keep standard error open
+
+
+PROGRAM = """
+import sys; sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from stage_work import Work, write
+from gristmill.pipeline.executors import LocalExecutor
+
+if __name__ == "__main__":
+    work = [Work(Path(sys.argv[2], text), text) for text in ("one", "sleep", "sleep")]
+    with LocalExecutor(2) as executor:
+        for _ in executor.map(write, work, lambda done: None):
+            print("finished", flush=True)
+"""
 
 
 def test_a_worker_that_dies_is_an_error_with_a_remedy(tmp_path: Path) -> None:

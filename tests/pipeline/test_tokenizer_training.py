@@ -191,11 +191,6 @@ def test_a_tokenizer_without_a_known_eod_is_refused_before_any_work(tmp_path: Pa
         train(TokenizerConfig(path=str(tmp_path)), tmp_path / "out", {})
 
 
-def test_a_vocabulary_without_room_for_the_bytes_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="at least 265"):
-        train(TokenizerConfig(vocab_size=264), tmp_path, {})
-
-
 def test_nothing_to_train_on_is_an_error(tmp_path: Path, make_row, write_units) -> None:
     markers = write_units(tmp_path, {"u": [make_row("x", reason="too_short", by_clean=True)]})
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,5 +24,13 @@ def write(work: Work) -> UnitResult:
         raise ValueError("bad text")
     if work.text == "die":
         os._exit(9)
+    if work.text == "fail after the others":
+        while all(".tmp-" in path.name for path in work.path.parent.glob("*")):
+            time.sleep(0.01)
+        raise ValueError("bad text")
+    if work.text == "full":
+        raise OSError(errno.ENOSPC, "No space left on device")
+    if work.text == "sleep":
+        time.sleep(60)
     write_atomically(work.path, work.text.encode())
     return UnitResult(counts={"bytes": len(work.text)}, outputs=(work.path,))

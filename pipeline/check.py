@@ -1,0 +1,87 @@
+"""Settings that make no sense are refused here: a configuration in, an error or nothing out.
+
+All of it is looked at before the first file is read, so that a wrong share for validation is not
+found after hours of cleaning. Sources are checked in sources.py, where they are found.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .config import PreprocessConfig, TokenizerConfig
+from .tokenizer import open_cached
+from .train_tokenizer import SMALLEST_VOCAB_SIZE
+
+MAX_HASHES = 10_000
+"""Hash values a document: above that a signature costs more than comparing the texts."""
+
+MAX_PARTITIONS = 65_536
+
+
+def check_config(config: PreprocessConfig) -> None:
+    """Raise ValueError for the first setting that cannot be meant; it names the setting."""
+    clean, dedup, pack = config.clean, config.dedup, config.pack
+    _at_least("clean.min_characters", clean.min_characters, 0, "0: only empty texts are dropped")
+    _at_least("clean.max_bytes", clean.max_bytes, 0, "0: no limit")
+    _at_least("clean.unit_bytes", clean.unit_bytes, 1, "64000000 is usual")
+    if not 0.0 < dedup.threshold <= 1.0:
+        raise ValueError(
+            f"dedup.threshold is {dedup.threshold}: it is a Jaccard similarity, so it must be "
+            "above 0 and at most 1 (0.8 is usual)"
+        )
+    _at_least("dedup.num_bands", dedup.num_bands, 1, "20 is usual; dedup.near = false: none")
+    _at_least("dedup.rows_per_band", dedup.rows_per_band, 1, "6 is usual")
+    if dedup.num_bands * dedup.rows_per_band > MAX_HASHES:
+        raise ValueError(
+            f"dedup.num_bands x dedup.rows_per_band is {dedup.num_bands} x {dedup.rows_per_band}: "
+            f"a signature has at most {MAX_HASHES} hash values (20 x 6 is usual)"
+        )
+    _at_least("dedup.partitions", dedup.partitions, 1, "16 is usual")
+    if dedup.partitions > MAX_PARTITIONS:
+        raise ValueError(
+            f"dedup.partitions is {dedup.partitions}: it must be at most {MAX_PARTITIONS}, each "
+            "is a unit of work (16 is usual, some thousands for terabytes)"
+        )
+    _check_training(config.tokenizer)
+    if len(set(pack.group_by)) < len(pack.group_by):
+        raise ValueError(
+            f"pack.group_by is {', '.join(pack.group_by)}: it must name each of language and "
+            "source once at most"
+        )
+    _at_least("pack.min_documents", pack.min_documents, 0, "0: no group is put into `other`")
+    _at_least("pack.max_shard_tokens", pack.max_shard_tokens, 1, "250000000 is usual")
+    if not 0 <= pack.validation_fraction < 1:
+        raise ValueError(
+            f"pack.validation_fraction is {pack.validation_fraction}: it is the share of "
+            "documents held out, so it must be at least 0 and below 1 (0.01 is usual)"
+        )
+    _at_least("pack.validation_max_tokens", pack.validation_max_tokens, 0, "2000000 is usual")
+
+
+def open_given_tokenizer(config: TokenizerConfig) -> None:
+    """Open the tokenizer that is to be used, if one is given; it stays open for the stages.
+
+    Raises:
+        TokenizerError: there is none, it is damaged, or no token of it is known to end a document.
+    """
+    if config.path:
+        _ = open_cached(config.path, config.eod).eod_id
+
+
+def _check_training(config: TokenizerConfig) -> None:
+    if config.path:
+        return  # the settings of training do not count
+    if config.vocab_size < SMALLEST_VOCAB_SIZE:
+        raise ValueError(
+            f"tokenizer.vocab_size is {config.vocab_size}: a byte-level tokenizer needs an id for "
+            f"each of the 256 bytes and for {SMALLEST_VOCAB_SIZE - 256} special tokens, so at "
+            f"least {SMALLEST_VOCAB_SIZE}"
+        )
+    _at_least("tokenizer.train_bytes", config.train_bytes, 1, "20000000 is usual")
+    _at_least("tokenizer.min_frequency", config.min_frequency, 1, "2 is usual")
+
+
+def _at_least(name: str, value: Any, smallest: int, note: str) -> None:
+    if math.isnan(value) or value < smallest:
+        raise ValueError(f"{name} is {value}: it must be {smallest} or more ({note})")
