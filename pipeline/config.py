@@ -116,7 +116,7 @@ class PackConfig:
     """Groups with fewer documents share one dataset named `other`."""
     max_shard_tokens: int = 250_000_000
     """A larger group is written as several numbered shards."""
-    validation_fraction: float = 0.01
+    validation_fraction: float = 0.05
     """Share of each group's documents held out for validation, chosen by keyed hash; 0: none."""
     validation_max_tokens: int = 2_000_000
     """Tokens a group at most for validation: the share is halved until it fits, so that no
