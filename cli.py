@@ -152,14 +152,16 @@ def preprocess(arguments: PreprocessArguments) -> None:
             arguments.config, output=Path(arguments.run.output), workers=arguments.run.workers
         )
         return
-    save_config(
-        Path(arguments.run.output) / "config.toml", arguments.run, preprocess=arguments.config
-    )
+    output = Path(arguments.run.output)
     run(
         arguments.config,
-        output=Path(arguments.run.output),
+        output=output,
         workers=arguments.run.workers,
         until=arguments.until,
+        # Not before it is known that the run can start: the folder may be another run's.
+        on_start=lambda: save_config(
+            output / "config.toml", arguments.run, preprocess=arguments.config
+        ),
     )
 
 
