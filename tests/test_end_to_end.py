@@ -185,7 +185,7 @@ def test_a_model_is_trained_on_it_and_continues_a_text(preprocessed: Path) -> No
     continued = run("generate", str(preprocessed), "--prompt", "The", "--max-tokens", "8")
 
     report = json.loads((preprocessed / "pretrain_report.json").read_text())
-    assert "bits per byte" in said
+    assert "bits/byte" in said
     assert "already" in again
     assert report["total"]["bits_per_byte"] > 0
     assert len(report["languages"]) >= 4

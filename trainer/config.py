@@ -164,7 +164,7 @@ class EvaluateConfig:
 class LogConfig:
     """What is written down about the steps."""
 
-    every_steps: int = 10
+    every_steps: int = 1
     """Log a line every so many steps."""
     tensorboard: bool = True
     """Write TensorBoard scalars beside the JSON lines."""

@@ -100,7 +100,7 @@ class MetricsLog:
         """Write one step's metrics everywhere."""
         width = len(str(self._num_steps))
         logger.info(
-            "step %*d/%d | loss %.4f | lr %.2e | grad norm %.3f | %s tokens/s | data wait %.1f %%",
+            "step %*d/%d  loss %.4f  lr %.1e  norm %.3f  %s tokens/s  data wait %.1f %%",
             width,
             metrics.step,
             self._num_steps,

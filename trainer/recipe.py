@@ -39,6 +39,9 @@ logger = logging.getLogger(__name__)
 
 _NUM_PROMPTS = 4
 _PROMPT_TOKENS = 16
+_MANY_EPOCHS = (
+    16  # repeated data is worth little from here on (Muennighoff et al. 2023, arXiv:2305.16264)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +204,35 @@ def _set_up(config: PretrainConfig, output: Path, device: torch.device) -> _Trai
             config.training.precision,
             f"resuming from {found[0]}" if found else "new training",
         )
+        _warn(config, data)
     num_steps, tensorboard = config.training.num_steps, config.log.tensorboard
     log = MetricsLog(output, step, num_steps, tensorboard) if grid.is_main else None
     return _Training(config, output, device, grid, data, model, optimizer, checkpointer, log, step)
+
+
+def _warn(config: PretrainConfig, data: TrainingData) -> None:
+    """Say what is allowed but seldom meant."""
+    num_steps, warmup = config.training.num_steps, config.schedule.warmup_steps
+    if warmup >= num_steps:
+        logger.warning(
+            "schedule.warmup_steps is %d and training.num_steps %d: the learning rate never "
+            "reaches its peak",
+            warmup,
+            num_steps,
+        )
+    consumed = data.blend.consumed(num_steps * config.training.global_batch_size)
+    epochs, name = max(
+        (count / dataset.samples_per_epoch, dataset.name)
+        for dataset, count in zip(data.blend.datasets, consumed, strict=True)
+    )
+    if epochs > _MANY_EPOCHS:
+        logger.warning(
+            "%s is repeated %.0f times: a model learns little from more than %d epochs and then "
+            "learns its texts by heart. Take more text, or lower training.num_steps",
+            name,
+            epochs,
+            _MANY_EPOCHS,
+        )
 
 
 def _take_steps(run: _Training, stop: threading.Event) -> bool:

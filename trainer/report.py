@@ -62,7 +62,7 @@ def score_table(evaluation: Evaluation) -> Table:
     """Return the validation scores as a table, one row a group."""
     table = Table(title="Validation" if evaluation.complete else "Validation (a part of it)")
     table.add_column("group")
-    for heading in ("tokens", "bytes", "loss", "bits per byte", "unigram", "change"):
+    for heading in ("tokens", "bytes", "loss", "bits/byte", "unigram", "vs unigram"):
         table.add_column(heading, justify="right")
     for name, score in evaluation.groups.items():
         table.add_row(name, *_cells(score))

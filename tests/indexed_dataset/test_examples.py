@@ -54,3 +54,23 @@ def test_plain_torch_sees_the_same_data_with_forked_and_spawned_workers(folder):
     )
     batches = [[line.split("of sum ")[1] for line in lines] for lines in (alone, resumed)]
     assert batches[1][:2] == batches[0][1:]
+
+
+@pytest.mark.slow
+def test_the_hugging_face_trainer_learns_from_our_samples(folder, tmp_path):
+    pytest.importorskip("accelerate", reason="accelerate is not installed (extra `test`)")
+    pytest.importorskip("transformers", reason="transformers is not installed (extra `test`)")
+    options = ("--sequence-length", "16", "--steps", "12", "--output", str(tmp_path / "out"))
+    result = subprocess.run(
+        [sys.executable, str(EXAMPLES / "huggingface_trainer.py"), str(folder), *options],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert result.returncode == 0, result.stderr
+    lines = [line for line in result.stdout.splitlines() if line.startswith("step")]
+    losses = [float(line.split()[-1]) for line in lines]
+    assert len(losses) == 12
+    assert losses[-1] < losses[0]
+    assert (tmp_path / "out" / "model.safetensors").exists()
