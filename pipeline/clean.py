@@ -348,10 +348,21 @@ class _Counts:
 def _tell(markers: Iterable[Marker]) -> None:
     """Log what units noticed, also those of an earlier run: it holds for the output as it is."""
     unknown: Counter[str] = Counter()
+    without = 0
     for marker in markers:
+        rows = marker.counts["rows"]
+        without += sum(row[3] for row in rows if row[1:3] == [UNKNOWN_LANGUAGE, "clean"])
+        without -= sum(marker.counts["unknown_languages"].values())
         for notice in marker.counts["notices"]:
             logger.warning("%s", notice)
         unknown.update(marker.counts["unknown_languages"])
+    if without > 0:
+        logger.warning(
+            "%d documents say no language and are %s: name their `language_keys`, put {language} "
+            "into the path, or set the `language` of their source",
+            without,
+            UNKNOWN_LANGUAGE,
+        )
     for code, count in sorted(unknown.items()):
         logger.warning(
             "language code %r is no language that we know: %d documents are %s (set `language` or "

@@ -24,6 +24,10 @@ POLL_SECONDS = 0.25
 """How often the parent looks at the workers' progress."""
 
 
+GRACE_SECONDS = 3.0
+"""Time that a worker has to remove its unfinished files when another unit failed."""
+
+
 class WorkerDiedError(RuntimeError):
     """A worker process ended without a result (killed, or out of memory)."""
 
@@ -74,6 +78,34 @@ def advance(num_bytes: int) -> None:
     _Progress.add(num_bytes)
 
 
+class _EndedError(BaseException):
+    """Raised in a unit whose worker is to end: the unit's unfinished files are removed."""
+
+
+class _Work:
+    """What this worker process is doing."""
+
+    in_unit = False
+
+
+def _call(function: Callable[[Any], Any], item: Any) -> Any:
+    """Run a unit in a worker."""
+    try:
+        _Work.in_unit = True
+        return function(item)
+    except _EndedError:
+        os._exit(1)
+    finally:
+        _Work.in_unit = False
+
+
+def _end_worker(*_: Any) -> None:
+    """Answer SIGTERM, with which the parent ends its workers."""
+    if not _Work.in_unit:
+        os._exit(1)
+    raise _EndedError
+
+
 def _start_worker(counter: Any) -> None:
     """Prepare a spawned worker: one thread for every library, and an end with the parent."""
     _Progress.counter = counter
@@ -87,6 +119,7 @@ def _start_worker(counter: Any) -> None:
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGTERM, _end_worker)
     _limit_threads()
 
 
@@ -128,8 +161,10 @@ class LocalExecutor:
         if error is not None:
             for process in processes:
                 process.terminate()
-            for process in processes:
-                process.join()  # none must still write when the caller says that it has stopped
+            for process in processes:  # none must still write when the caller has stopped
+                process.join(GRACE_SECONDS)
+                process.kill()
+                process.join()
         self._pool = None
 
     def map(
@@ -175,7 +210,8 @@ class LocalExecutor:
         try:
             with _without_interrupts():  # worker processes are started in here
                 waiting: dict[Future[Any], int] = {
-                    self._pool.submit(function, item): index for index, item in enumerate(items)
+                    self._pool.submit(_call, function, item): index
+                    for index, item in enumerate(items)
                 }
             while waiting:
                 done, _ = wait(waiting, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)

@@ -16,6 +16,7 @@ from typing import Literal
 
 from rich.console import Console
 
+from ..indexed_dataset.atomic import disk_full, is_disk_full
 from . import clean, dedup, pack, tokenize, train_tokenizer
 from .check import check_config, open_given_tokenizer
 from .config import PreprocessConfig
@@ -74,6 +75,8 @@ def preprocess(
             return _finish(report, output, console)
         if report.total.kept == 0:
             _finish(report, output, console)
+            if report.total.documents_in == 0:
+                raise ValueError("the input has no document: there is nothing to tokenize")
             raise ValueError(
                 f"no document is left to tokenize: {report.total.documents_in:,} were read and "
                 f"all were dropped. {output / 'report.json'} counts the reasons; "
@@ -125,9 +128,20 @@ def _finish(report: Report, output: Path, console: Console) -> Report:
 @contextlib.contextmanager
 def _only_run(output: Path) -> Iterator[None]:
     """Hold the output folder's lock, so that two runs never write the same files."""
-    (output / "work").mkdir(parents=True, exist_ok=True)
     path = output / "work" / "lock"
-    with path.open("a+") as file:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        opened = path.open("a+")
+    except OSError as error:
+        if is_disk_full(error):
+            raise disk_full(path, error) from error
+        why = error.strerror or str(error)
+        if output.exists() and not output.is_dir():
+            why = "it is a file"
+        raise ValueError(
+            f"cannot write to the output folder {output}: {why}. Choose another --output"
+        ) from error
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

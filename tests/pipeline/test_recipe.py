@@ -156,3 +156,11 @@ def test_tables_of_any_size_fit_into_80_columns() -> None:
 
     assert "…" not in shown.getvalue()
     assert "12,345,600 near_duplicate" in shown.getvalue()
+
+
+def test_an_output_that_is_a_file_is_said_so(tmp_path: Path) -> None:
+    config = write_corpus(tmp_path / "in.jsonl")
+    (tmp_path / "out").touch()
+
+    with pytest.raises(ValueError, match=r"cannot write to the output folder .*/out: it is a file"):
+        run(config, tmp_path / "out")

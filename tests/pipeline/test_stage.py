@@ -109,15 +109,17 @@ def test_a_full_disk_is_told_with_the_unit_and_what_to_do(tmp_path: Path, worker
         run(tmp_path, {"a": "full"}, workers=workers)
 
 
-def test_no_worker_is_left_at_work_when_a_unit_fails(tmp_path: Path) -> None:
+def test_no_worker_and_no_temporary_file_is_left_when_a_unit_fails(tmp_path: Path) -> None:
     started = time.monotonic()
 
+    (tmp_path / "out").mkdir()
     with pytest.raises(UnitError, match="bad text"):
-        run(tmp_path, {"a": "sleep", "b": "fail"}, workers=2)
+        run(tmp_path, {"a": "sleep", "b": "fail after one began"}, workers=2)
 
     while multiprocessing.active_children():  # reaped by the pool's thread a moment later
         assert time.monotonic() - started < 30
         time.sleep(0.01)
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_an_interrupt_ends_the_workers_without_a_word_from_them(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from gristmill.indexed_dataset.atomic import write_atomically
+from gristmill.indexed_dataset.atomic import atomic_path, write_atomically
 from gristmill.pipeline.stage import UnitResult
 
 
@@ -28,9 +28,15 @@ def write(work: Work) -> UnitResult:
         while all(".tmp-" in path.name for path in work.path.parent.glob("*")):
             time.sleep(0.01)
         raise ValueError("bad text")
+    if work.text == "fail after one began":
+        while not any(work.path.parent.iterdir()):
+            time.sleep(0.01)
+        raise ValueError("bad text")
     if work.text == "full":
         raise OSError(errno.ENOSPC, "No space left on device")
     if work.text == "sleep":
-        time.sleep(60)
+        with atomic_path(work.path) as temporary:
+            temporary.touch()
+            time.sleep(60)
     write_atomically(work.path, work.text.encode())
     return UnitResult(counts={"bytes": len(work.text)}, outputs=(work.path,))
