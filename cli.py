@@ -11,6 +11,7 @@ import dataclasses
 import logging
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -82,7 +83,9 @@ class TokenizeArguments:
     json_keys: tuple[str, ...] = ("text",)
     """Fields to tokenize; several write PREFIX_KEY each."""
     append_eod: bool = False
-    """End each document with the tokenizer's end-of-document token."""
+    """End each document with the end-of-document token."""
+    eod: str = ""
+    """That token; empty: the tokenizer's own end-of-text token."""
     workers: int = 0
     """Worker processes; 0: one for each usable CPU."""
     overwrite: bool = False
@@ -198,6 +201,7 @@ def tokenize(arguments: TokenizeArguments) -> None:
         arguments.tokenizer,
         json_keys=arguments.json_keys,
         append_eod=arguments.append_eod,
+        eod=arguments.eod,
         workers=arguments.workers,
         overwrite=arguments.overwrite,
     )
@@ -347,7 +351,9 @@ def overview() -> str:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Run the command line; exits with 0, 1 (an error the user can mend), 2 (usage) or 130."""
+    """Run the command line; exits with 0, 1 (an error that the user can mend), 2 (usage), or 130
+    and 143 after Ctrl-C and SIGTERM.
+    """
     words = list(sys.argv[1:] if words is None else words)
     if not words or words[0] in ("-h", "--help", "help"):
         sys.stdout.write(overview())
@@ -365,12 +371,13 @@ def main(words: Sequence[str] | None = None) -> None:
         sys.stderr.write(f"gristmill: there is no command `{words[0]}`{hint}\n\n{overview()}")
         sys.exit(2)
     logging.basicConfig(level=logging.INFO, format="gristmill: %(message)s", stream=sys.stderr)
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         arguments = parse(words[0], words[1:])
         COMMANDS[words[0]][1](arguments)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         sys.stderr.write("gristmill: interrupted; run the same command again to go on\n")
-        sys.exit(130)
+        sys.exit(143 if isinstance(stop, Terminated) else 130)
     except BrokenPipeError:
         sys.exit(0)
     except Exception as error:
@@ -378,6 +385,14 @@ def main(words: Sequence[str] | None = None) -> None:
             raise
         sys.stderr.write(f"gristmill: error: {error}\n")
         sys.exit(1)
+
+
+class Terminated(KeyboardInterrupt):
+    """A SIGTERM: ends a command as Ctrl-C does, with workers stopped and temporary files gone."""
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise Terminated
 
 
 def is_users(error: Exception) -> bool:

@@ -42,6 +42,8 @@ def describe(path: Path) -> str:
             return _checkpoint(path)
         if find_prefixes(path):
             return describe_folder(path)
+        if any(path.glob("*.parquet")) or any(path.glob("*.jsonl")):
+            return _files(path)
         raise ConfigError(
             f"{path} is a folder, but neither a run's output, nor holds prefixes, a tokenizer or a "
             "checkpoint: name a file or folder inside it"
@@ -66,6 +68,15 @@ def describe(path: Path) -> str:
     raise ConfigError(
         f"{path} is of no kind that gristmill knows: prefixes (.bin, .idx), .parquet, "
         f"{', '.join(TEXT_SUFFIXES)}, .toml, tokenizer.json, and folders of them"
+    )
+
+
+def _files(path: Path) -> str:
+    """Describe a folder of documents, verdicts or rejected lines by its size and its first file."""
+    files = sorted([*path.glob("*.parquet"), *path.glob("*.jsonl")])
+    size = sum(file.stat().st_size for file in files) / 1e6
+    return f"{path}: {len(files)} files, {size:,.2f} MB; the first of them:\n\n" + describe(
+        files[0]
     )
 
 

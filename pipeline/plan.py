@@ -55,6 +55,8 @@ class Sample:
     tokens: int
     seconds: dict[str, float]
     """Stage -> seconds on one core."""
+    training_seconds: float
+    """Seconds to train the tokenizer on the sample; 0 where one is given."""
     disk_bytes: dict[str, int]
     """Folder of the output -> bytes."""
 
@@ -77,7 +79,7 @@ def plan_preprocess(
     if sample is None:
         console.print("The size of the input is not known beforehand (a stream), or it is empty.")
         return
-    _show_estimates(sample, units, workers, console)
+    _show_estimates(config, sample, units, workers, console)
 
 
 def measure(config: PreprocessConfig, units: Sequence[ReadUnit]) -> Sample | None:
@@ -113,7 +115,9 @@ def measure(config: PreprocessConfig, units: Sequence[ReadUnit]) -> Sample | Non
 
         cleaned = timed("read and clean", lambda: clean.run(small, output, executor, progress))
         verdicts = timed("dedup", lambda: dedup.run(small, output, cleaned, executor, progress))
+        started = time.perf_counter()
         tokenizer = train_tokenizer.run(small, output, verdicts, executor, progress)
+        training_seconds = 0.0 if config.tokenizer.path else time.perf_counter() - started
         runs = timed(
             "tokenize",
             lambda: tokenize.run(small, output, verdicts, tokenizer, executor, progress),
@@ -126,6 +130,7 @@ def measure(config: PreprocessConfig, units: Sequence[ReadUnit]) -> Sample | Non
             documents=report.total.documents_in,
             tokens=report.total.tokens,
             seconds=seconds,
+            training_seconds=training_seconds,
             disk_bytes={
                 "documents, verdicts": _size(output, "documents", "rejected", "verdicts"),
                 "work (may be deleted afterwards)": _size(output, "work"),
@@ -197,7 +202,11 @@ def _show_sources(units: Sequence[ReadUnit], output: Path, console: Console) -> 
 
 
 def _show_estimates(
-    sample: Sample, units: Sequence[ReadUnit], workers: int, console: Console
+    config: PreprocessConfig,
+    sample: Sample,
+    units: Sequence[ReadUnit],
+    workers: int,
+    console: Console,
 ) -> None:
     total = sum(unit.size_bytes for unit in units)
     scale = total / sample.input_bytes
@@ -217,7 +226,12 @@ def _show_estimates(
     for name, seconds in sample.seconds.items():
         rate = sample.text_bytes / seconds / 1e6
         table.add_row(f"time: {name}", f"{_time(seconds * scale / busy)} ({rate:.1f} MB/s a core)")
-    whole = sum(sample.seconds.values()) * scale / busy
+    # The tokenizer learns from train_bytes, not from all; GPT-2's splitting is trained beside it.
+    learnt = min(config.tokenizer.train_bytes, sample.text_bytes * scale)
+    training = sample.training_seconds * learnt / sample.text_bytes / min(2, workers)
+    if training:
+        table.add_row("time: train the tokenizer", _time(training))
+    whole = sum(sample.seconds.values()) * scale / busy + training
     table.add_row("time: in all", _time(whole), style="bold")
     table.add_section()
     for name, size in sample.disk_bytes.items():

@@ -144,6 +144,14 @@ def tokenize_files(
     ]
     with LocalExecutor(workers) as executor:
         markers = run_stage(stage, units, work, executor, progress or Progress())
+    if not any(marker.counts["documents"] for marker in markers.values()):
+        _report(base, work, markers)
+        shutil.rmtree(work)
+        raise ValueError(
+            f"{', '.join(inputs)}: no document has the key{'s' * (len(keys) > 1)} "
+            f"{', '.join(keys)}, so nothing was written. Name the right --json-keys, or see "
+            f"{base}.rejected.jsonl if it exists"
+        )
     for number, prefix in enumerate(prefixes):
         _join(
             prefix, work, markers, number, engine, overwrite,

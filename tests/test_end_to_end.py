@@ -152,6 +152,23 @@ def test_a_second_run_redoes_nothing(corpus: Path, preprocessed: Path) -> None:
     assert times() == before
 
 
+@pytest.mark.slow
+def test_sigterm_ends_a_run_with_a_word_and_its_status(corpus: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    words = ("preprocess", str(corpus), "--output", str(output), "--workers", "2", *SMALL)
+    process = subprocess.Popen(
+        command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and not list((output / "work" / "clean").glob("*.json")):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+
+    assert process.returncode == 143
+    assert "run the same command again to go on" in said
+    assert not list(output.rglob("*.tmp-*"))
+
+
 def test_two_runs_in_one_folder_are_refused(corpus: Path, tmp_path: Path) -> None:
     import fcntl
 
@@ -204,6 +221,8 @@ def test_inspect_knows_everything_that_a_run_writes(
         preprocessed / "data" / "train" / "eng_Latn.bin": "tokens",
         preprocessed / "data" / "tokenizer" / "tokenizer.json": "vocabulary",
         documents: "origin_file",
+        preprocessed / "documents": "origin_file",
+        preprocessed / "rejected": "rejected_json",
         next((preprocessed / "verdicts").glob("*.parquet")): "duplicate_of",
         next(corpus.glob("*.jsonl")): "text",
         preprocessed / "config.toml": "[preprocess",

@@ -178,6 +178,15 @@ def test_bad_lines_are_named_with_file_and_offset_and_the_rest_is_kept(
         assert content[row["origin_offset"] :].startswith(line)
 
 
+def test_a_wrong_key_writes_no_empty_dataset(tmp_path: Path, lines: Path, tokenizer: str) -> None:
+    with pytest.raises(ValueError, match=r"no document has the key body.*--json-keys"):
+        tokenize([lines], tmp_path / "out", tokenizer, json_keys=("body",))
+
+    assert not (tmp_path / "out.idx").exists()
+    assert not (tmp_path / "out.work").exists()
+    assert "missing_text" in (tmp_path / "out.rejected.jsonl").read_text()
+
+
 def test_origins_lead_back_to_the_lines(tmp_path: Path, lines: Path, tokenizer: str) -> None:
     tokenize([lines], tmp_path / "out", tokenizer, unit_bytes=700)
 
