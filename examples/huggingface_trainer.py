@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments, set_seed
 
 from gristmill.indexed_dataset import BlendedDataset, Sample, SampleDataset, find_prefixes
 
@@ -68,6 +68,7 @@ def main() -> None:
         remove_unused_columns=False,  # `collate` turns our names into the model's
         use_cpu=not torch.cuda.is_available(),
     )
+    set_seed(0)  # the Trainer seeds only after the model has its weights
     trainer = InOrder(
         model=LlamaForCausalLM(config), args=settings, train_dataset=blend, data_collator=collate
     )
