@@ -10,7 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from gristmill.cli import COMMANDS, PreprocessArguments, PretrainArguments, main, parse
+from gristmill.arguments import PreprocessArguments, PretrainArguments
+from gristmill.cli import COMMANDS, main, parse
 from gristmill.config import ConfigError
 
 

@@ -1,0 +1,131 @@
+"""What each command can be told: one dataclass a command, which tyro turns into options and help.
+
+The first line of a class is its line in `gristmill --help`; the string under a field is its help.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from .config import RunConfig
+from .pipeline.config import PreprocessConfig
+from .trainer.config import PretrainConfig
+
+if TYPE_CHECKING:
+    from tyro.conf import Positional, arg
+else:
+    try:
+        from tyro.conf import Positional, arg
+    except ImportError:
+        sys.exit(
+            "gristmill: the command line needs more than the base install, which only reads "
+            "datasets: pip install 'gristmill[pipeline]', 'gristmill[trainer]' or 'gristmill[all]'"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreprocessArguments:
+    """Text in, memory-mapped token files out: read, clean, dedup, tokenize, pack.
+
+    INPUTS are files, folders or globs (.jsonl, .parquet, .arrow, .txt, also .gz and .zst), or one
+    config file (.toml). Run the same command again after an interruption: it goes on.
+    """
+
+    inputs: Positional[tuple[str, ...]] = ()
+    """Files, folders, globs; or one config file."""
+    run: Annotated[RunConfig, arg(name="")] = field(default_factory=RunConfig)
+    plan: bool = False
+    """Say what would be done, with sizes, memory and time, and do nothing."""
+    until: Literal["clean", "dedup", "tokenizer", "tokenize", "pack"] = "pack"
+    """Stop after this stage."""
+    config: Annotated[PreprocessConfig, arg(name="")] = field(default_factory=PreprocessConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainArguments:
+    """Token files in, a trained model out. Starts its own processes, one a rank.
+
+    Run the same command again after an interruption: it goes on from the last checkpoint.
+    """
+
+    inputs: Positional[tuple[str, ...]] = ()
+    """One config file."""
+    run: Annotated[RunConfig, arg(name="")] = field(default_factory=RunConfig)
+    plan: bool = False
+    """Say what would be done, with sizes, memory and time, and do nothing."""
+    config: Annotated[PretrainConfig, arg(name="")] = field(default_factory=PretrainConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizeArguments:
+    """Text straight to PREFIX.bin and PREFIX.idx, in input order.
+
+    Nothing is cleaned or dropped: the counterpart of Megatron's preprocess_data.py.
+    """
+
+    inputs: Positional[tuple[str, ...]]
+    """Files, folders, globs (.jsonl, .parquet, .txt, also .gz and .zst)."""
+    tokenizer: str
+    """A tokenizer.json, a folder that holds one, or a hub id."""
+    output: str
+    """Prefix of the files to write: PREFIX.bin, PREFIX.idx, PREFIX.json."""
+    json_keys: tuple[str, ...] = ("text",)
+    """Fields to tokenize; several write PREFIX_KEY each."""
+    append_eod: bool = False
+    """End each document with the end-of-document token."""
+    eod: str = ""
+    """That token; empty: the tokenizer's own end-of-text token."""
+    workers: int = 0
+    """Worker processes; 0: one for each usable CPU."""
+    overwrite: bool = False
+    """Replace a prefix that exists already."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateArguments:
+    """Continue a prompt with a trained model."""
+
+    checkpoint: Positional[str]
+    """A checkpoint folder, or the output folder of a run (its newest checkpoint is taken)."""
+    prompt: tuple[str, ...] = ("",)
+    """Text to continue; several prompts are continued one by one; "" starts a new document."""
+    max_tokens: int = 100
+    """Tokens to generate at most; generation ends earlier at the end of a document."""
+    temperature: float = 0.8
+    """0: always the most likely token."""
+    top_k: int = 50
+    """Choose among the k most likely tokens; 0: all."""
+    top_p: float = 1.0
+    """Choose among the most likely tokens that hold this share of probability."""
+    seed: int = 0
+    """Seed of the choice: the same seed gives the same text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectArguments:
+    """Say what lies at PATH.
+
+    A prefix, a data or output folder, documents, a tokenizer, a checkpoint, a config file.
+    """
+
+    path: Positional[str]
+    """What to look at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InitArguments:
+    """Print a config file with every setting, its default and what it means."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoArguments:
+    """Fetch the demo corpus: real text in many scripts, for a first run."""
+
+    output: str
+    """Folder to write it to."""
+    offline: bool = False
+    """Fetch nothing: only the sample that comes with gristmill."""
+    pip_args: str = ""
+    """Options for pip, which fetches it: an index, a proxy, `--no-index --find-links FOLDER`."""
