@@ -7,7 +7,6 @@ temporary folder, on one core; the estimates are its measured figures, scaled to
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import tempfile
 import time
@@ -46,11 +45,14 @@ Result = TypeVar("Result")
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """What came out of running a part of the input."""
+    """What came out of running a part of the input, and how much there is in all."""
 
-    input_bytes: int
-    """Bytes of the input files that the sample was read from."""
+    whole_text_bytes: float
+    """Text of the whole input, by what was read of its units."""
+    whole_documents: float
+    """The same in documents."""
     text_bytes: int
+    """Text of the sample."""
     documents: int
     tokens: int
     seconds: dict[str, float]
@@ -93,11 +95,13 @@ def measure(config: PreprocessConfig, units: Sequence[ReadUnit]) -> Sample | Non
         LocalExecutor(1) as executor,
     ):
         folder = Path(name)
-        started = time.perf_counter()
-        input_bytes, text_bytes = _write_sample(chosen, folder / "sample.jsonl")
-        seconds = {"read and clean": time.perf_counter() - started}
+        drawn = _draw(chosen, folder / "sample.jsonl")
+        text_bytes = drawn.text_bytes
         if not text_bytes:
             return None
+        # More is read at once than is taken: only the taken share counts.
+        seconds = {"read and clean": drawn.read_seconds * text_bytes / drawn.read_bytes}
+        share = sum(unit.size_bytes for unit in units) / sum(unit.size_bytes for unit in chosen)
         small = dataclasses.replace(
             config,
             sources=(SourceConfig(path=str(folder / "sample.jsonl")),),
@@ -125,7 +129,8 @@ def measure(config: PreprocessConfig, units: Sequence[ReadUnit]) -> Sample | Non
         timed("pack", lambda: pack.run(small, output, runs, tokenizer, executor, progress))
         report = build_report("tokenize", cleaned, verdicts, runs)
         return Sample(
-            input_bytes=max(1, input_bytes),
+            whole_text_bytes=drawn.units_text_bytes * share,
+            whole_documents=drawn.units_documents * share,
             text_bytes=text_bytes,
             documents=report.total.documents_in,
             tokens=report.total.tokens,
@@ -139,37 +144,54 @@ def measure(config: PreprocessConfig, units: Sequence[ReadUnit]) -> Sample | Non
         )
 
 
-def _write_sample(units: Sequence[ReadUnit], path: Path) -> tuple[int, int]:
-    """Write the first documents of each unit as JSON lines; return (input bytes, text bytes)."""
-    share = SAMPLE_TEXT_BYTES // len(units)
-    input_bytes = text_bytes = 0
+@dataclasses.dataclass(kw_only=True, slots=True)
+class _Drawn:
+    """A sample as it was drawn from some units, and what these units hold by its measure."""
+
+    text_bytes: int = 0
+    read_bytes: int = 0
+    """Text of the batches that were read to draw it."""
+    read_seconds: float = 0.0
+    units_text_bytes: float = 0.0
+    units_documents: float = 0.0
+
+
+def _draw(units: Sequence[ReadUnit], path: Path) -> _Drawn:
+    """Write the first documents of each unit as JSON lines."""
+    drawn = _Drawn()
+    wanted = SAMPLE_TEXT_BYTES // len(units)
     with path.open("w", encoding="utf-8") as file:
         for unit in units:
+            started = time.perf_counter()
+            found = next((one for one in read_unit(unit) if len(one[1].documents)), None)
+            drawn.read_seconds += time.perf_counter() - started
+            if found is None:
+                continue
+            source_file, batch = found
+            size = batch.documents.column("text").nbytes
+            drawn.read_bytes += size
+            whole = unit.size_bytes / max(1, batch.input_bytes)
+            drawn.units_text_bytes += size * whole
+            drawn.units_documents += len(batch.documents) * whole
             taken = 0
-            for source_file, batch in read_unit(unit):
-                size = batch.documents.column("text").nbytes
-                for text, code in zip(
-                    batch.documents.column("text").to_pylist(),
-                    batch.documents.column("language").to_pylist(),
-                    strict=True,
-                ):
-                    row = {"text": text, "language": source_file.language or code}
-                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                    taken += len(text.encode())
-                    if taken >= share:
-                        break
-                # what was used up of the input, in proportion to what was taken of the batch
-                input_bytes += int(batch.input_bytes * min(1.0, taken / size if size else 1.0))
-                if taken >= share:
+            for text, code in zip(
+                batch.documents.column("text").to_pylist(),
+                batch.documents.column("language").to_pylist(),
+                strict=True,
+            ):
+                row = {"text": text, "language": source_file.language or code}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                taken += len(text.encode())
+                if taken >= wanted:
                     break
-            text_bytes += taken
-    return input_bytes, text_bytes
+            drawn.text_bytes += taken
+    return drawn
 
 
 def _spread(units: Sequence[ReadUnit], count: int) -> list[ReadUnit]:
     """Return up to `count` units, evenly over the list."""
-    step = max(1, len(units) // count)
-    return list(itertools.islice(units, 0, None, step))[:count]
+    count = min(count, len(units))
+    return [units[number * len(units) // count] for number in range(count)]
 
 
 def _size(output: Path, *folders: str) -> int:
@@ -208,8 +230,7 @@ def _show_estimates(
     workers: int,
     console: Console,
 ) -> None:
-    total = sum(unit.size_bytes for unit in units)
-    scale = total / sample.input_bytes
+    scale = sample.whole_text_bytes / sample.text_bytes
     busy = min(workers, len(units))
     console.print(
         f"Estimates from {sample.documents:,} documents ({sample.text_bytes / 1e6:.1f} MB of text) "
@@ -219,15 +240,15 @@ def _show_estimates(
     table = Table(header_style="bold")
     table.add_column("what")
     table.add_column("estimate", justify="right")
-    table.add_row("documents", f"{sample.documents * scale:,.0f}")
-    table.add_row("text", f"{sample.text_bytes * scale / 1e6:,.1f} MB")
+    table.add_row("documents", f"{sample.whole_documents:,.0f}")
+    table.add_row("text", f"{sample.whole_text_bytes / 1e6:,.1f} MB")
     table.add_row("tokens", f"{sample.tokens * scale:,.0f}")
     table.add_section()
     for name, seconds in sample.seconds.items():
         rate = sample.text_bytes / seconds / 1e6
         table.add_row(f"time: {name}", f"{_time(seconds * scale / busy)} ({rate:.1f} MB/s a core)")
     # The tokenizer learns from train_bytes, not from all; GPT-2's splitting is trained beside it.
-    learnt = min(config.tokenizer.train_bytes, sample.text_bytes * scale)
+    learnt = min(config.tokenizer.train_bytes, sample.whole_text_bytes)
     training = sample.training_seconds * learnt / sample.text_bytes / min(2, workers)
     if training:
         table.add_row("time: train the tokenizer", _time(training))
@@ -237,10 +258,15 @@ def _show_estimates(
     for name, size in sample.disk_bytes.items():
         table.add_row(f"disk: {name}", f"{size * scale / 1e6:,.1f} MB")
     table.add_section()
-    group = GROUP_BYTES_A_DOCUMENT * sample.documents * scale
+    group = GROUP_BYTES_A_DOCUMENT * sample.whole_documents
     table.add_row("memory: each worker", f"below {WORKER_BYTES / 1e6:,.0f} MB")
     table.add_row("memory: grouping duplicates", f"{group / 1e6:,.0f} MB")
     console.print(table)
+    if training:
+        console.print(
+            "The tokenizer behind the estimate has learnt from the sample alone, which it fits "
+            "too well: expect more tokens, up to half as many again."
+        )
 
 
 def _time(seconds: float) -> str:
