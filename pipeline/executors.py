@@ -214,16 +214,43 @@ class LocalExecutor:
                     for index, item in enumerate(items)
                 }
             while waiting:
-                done, _ = wait(waiting, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+                with _signals_held_back():
+                    done, _ = wait(waiting, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+                    finished = sorted(done, key=_has_failed)  # what is finished counts first
                 on_progress(self._counter.value)
-                for future in sorted(done, key=_has_failed):  # what is finished counts first
-                    yield waiting.pop(future), future.result()
+                for future in finished:
+                    with _signals_held_back():
+                        result = future.result()
+                    yield waiting.pop(future), result
         except BrokenProcessPool as error:
             raise WorkerDiedError(
                 "a worker process was killed from outside (often: not enough memory). Finished "
                 "units are kept: run the same command again, with fewer run.workers if memory "
                 "was short"
             ) from error
+
+
+@contextlib.contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Answer SIGINT and SIGTERM only when the block has ended.
+
+    A handler that raises while `concurrent.futures` takes the locks of its futures leaves them
+    taken, and the pool's own thread then waits for them forever.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # handlers run in the main thread only
+        return
+    held: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in handlers:
+        signal.signal(number, lambda number, frame: held.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+    for late in held:
+        signal.raise_signal(late)
 
 
 def _has_failed(future: Future[Any]) -> bool:
