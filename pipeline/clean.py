@@ -24,13 +24,13 @@ from ..indexed_dataset.atomic import atomic_path
 from .batches import ReadBatch, Rejected, text_array
 from .config import CleanConfig, PreprocessConfig
 from .documents import ROW_GROUP_TEXT_BYTES, UNKNOWN_LANGUAGE, document_schema
-from .executors import Executor
+from .executors import Executor, advance
 from .language import is_unknown, normalize_language
 from .lines import MAX_DOCUMENT_BYTES
 from .normalize import Normalizer
 from .progress import Progress
 from .sources import SourceFile, find_files
-from .stage import Marker, Stage, Unit, UnitResult, advance, run_stage
+from .stage import Marker, Stage, Unit, UnitResult, run_stage
 from .units import ReadUnit, fingerprints, plan_units, read_unit
 
 logger = logging.getLogger(__name__)

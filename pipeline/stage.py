@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..indexed_dataset.atomic import DiskFullError, disk_full, is_disk_full, write_atomically
-from .executors import Executor, UnitError, advance
+from .executors import Executor, UnitError
 from .progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -208,15 +208,3 @@ def _remove(marker: Marker, folder: Path, output: Path) -> None:
     (folder / f"{marker.unit}.json").unlink(missing_ok=True)
     for name, _ in marker.outputs:
         (output / name).unlink(missing_ok=True)
-
-
-__all__ = [
-    "Marker",
-    "Stage",
-    "Unit",
-    "UnitResult",
-    "advance",
-    "file_fingerprint",
-    "fingerprint",
-    "run_stage",
-]

@@ -13,6 +13,8 @@ import pytest
 
 from gristmill.pipeline.documents import VERDICT_SCHEMA, document_schema
 from gristmill.pipeline.stage import Marker
+from gristmill.pipeline.tokenizer import Tokenizer
+from gristmill.pipeline.train_tokenizer import TokenizerResult, special_tokens, train_bpe
 
 
 @dataclass(frozen=True)
@@ -106,3 +108,15 @@ def write_units() -> WriteUnits:
         return _write_units(output, units, rows_per_group=7)
 
     return write
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> TokenizerResult:
+    """A tokenizer of 350 ids, as the stage before tokenize hands it on."""
+    eod = "<|endoftext|>"
+    folder = tmp_path_factory.mktemp("tokenizer")
+    texts = [f"document number {n} of the web" for n in range(50)]
+    content = train_bpe(texts, vocab_size=350, special_tokens=special_tokens(eod))
+    (folder / "tokenizer.json").write_text(content)
+    fingerprint = Tokenizer(str(folder)).fingerprint
+    return TokenizerResult(folder=folder, fingerprint=fingerprint, eod=eod)

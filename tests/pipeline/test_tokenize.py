@@ -17,19 +17,7 @@ from gristmill.pipeline.placement import keyed_hash
 from gristmill.pipeline.progress import Progress
 from gristmill.pipeline.token_runs import Run, read_tokens, run_files
 from gristmill.pipeline.tokenize import run
-from gristmill.pipeline.train_tokenizer import TokenizerResult, special_tokens, train_bpe
-
-EOD = "<|endoftext|>"
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> TokenizerResult:
-    folder = tmp_path_factory.mktemp("tokenizer")
-    texts = [f"document number {n} of the web" for n in range(50)]
-    content = train_bpe(texts, vocab_size=350, special_tokens=special_tokens(EOD))
-    (folder / "tokenizer.json").write_text(content)
-    fingerprint = Tokenizer(str(folder)).fingerprint
-    return TokenizerResult(folder=folder, fingerprint=fingerprint, eod=EOD)
+from gristmill.pipeline.train_tokenizer import TokenizerResult
 
 
 @pytest.fixture
