@@ -5,8 +5,9 @@ All kernels of this folder are decorated with `kernel`, so that the rules stand 
 - `nogil=True`: threads may run kernels side by side. Never `parallel=True`: a forked child that
   starts a parallel kernel is killed by the OpenMP runtime.
 - No fastmath: results are the same to the bit on every machine.
-- Compiled code is cached in a folder named by a hash of *all* kernel sources. Numba's own cache
-  looks at the decorated function's file only and misses an edited callee in another file.
+- Compiled code is cached in a folder named by a hash of all sources that a kernel may call: those
+  of its own folder and of the folders above it, up to `kernels/`. Numba's own cache looks at the
+  decorated function's file only and misses an edited callee in another file.
 - Where no cache can be written, kernels work uncached, with one notice in the log.
 
 `NUMBA_DISABLE_JIT=1` leaves every kernel a Python function, in which unsigned numbers of numpy wrap
@@ -54,10 +55,17 @@ def cache_root() -> Path:
 
 
 @cache
-def cache_folder() -> str | None:
-    """Make the cache folder for these kernel sources, or return None where none can be written."""
+def cache_folder(sources: Path) -> str | None:
+    """Make the cache folder for the kernels in `sources`, or return None where there can be none.
+
+    Args:
+        sources: this folder, or one below it (a kernel of elsewhere counts as one of this folder).
+    """
     try:
-        folder = cache_root() / f"numba-{source_hash(Path(__file__).parent)}"
+        root = Path(__file__).parent
+        folders = [f for f in (sources, *sources.parents) if f == root or root in f.parents]
+        names = [source_hash(f) for f in reversed(folders or [root])]
+        folder = cache_root() / f"numba-{'-'.join(names)}"
         folder.mkdir(parents=True, exist_ok=True)
         # os.access is no proof on network and overlay file systems; a file is.
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe-"):
@@ -104,7 +112,7 @@ def kernel(function: Function | None = None, *, inline: str = "never") -> Any:
     def decorate(function: Function) -> Function:
         if numba.config.DISABLE_JIT:
             return np.errstate(over="ignore")(function)
-        folder = cache_folder()
+        folder = cache_folder(Path(function.__code__.co_filename).parent)
         if folder is None:
             compiled: Function = numba.njit(nogil=True, inline=inline)(function)
             return compiled

@@ -1,0 +1,1 @@
+"""The tokenizer kernels written to be read: pieces, merges and lookups over Python lists."""

@@ -1,0 +1,1 @@
+"""The numba engine behind the tokenizer door: a parsed tokenizer.json in, an encoder out."""
