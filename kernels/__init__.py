@@ -22,6 +22,8 @@ PUBLIC_KERNELS = {  # no module may be named like a kernel, or it would hide it
     "resolve_components": "components",
     "permute": "permutation",
     "locate_in_blend": "blend",
+    "build_sample_index": "megatron",
+    "blend_greedily": "megatron",
 }
 """Name of each public kernel -> the module of this package, and of `reference`, that holds it."""
 
