@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import IndexedDatasetError, UnknownOrderError
+from .megatron_order import MegatronOptions, MegatronOrder
 from .orders import EOD_BEFORE_SPLIT, SampleOrder, Span
 from .sequential import SequentialOrder
 from .split import PrefixLike, TokenSplit
@@ -30,7 +31,7 @@ from .stable import StableOrder
 
 logger = logging.getLogger(__name__)
 
-Order = Literal["stable", "sequential"]
+Order = Literal["stable", "sequential", "megatron"]
 Documents = Literal["joined", "separate"]
 
 
@@ -57,10 +58,12 @@ class SampleDataset:
             "sequential" (evaluation): windows from first to last, the last one padded and masked,
             every token a label exactly once. The split's first token is predicted from `eod_id`;
             if that is unknown it is context only and not scored (`num_scored_tokens` tells).
+            "megatron", or `MegatronOptions(...)` for a part of the prefix and other rules: the
+            samples of Megatron's GPTDataset. It alone depends on `num_samples`.
         documents: "joined": loss and attention cross document bounds, as Megatron's default.
             "separate": positions start anew, the bounds are in `cu_seqlens`, and the first token of
             a document is not scored.
-        num_samples: what `len` says; default: one epoch. It never changes the order.
+        num_samples: what `len` says; default: one epoch. It changes no order but "megatron".
         eod_id: end-of-document token, for a dataset without a manifest.
         dataset_id: put into each sample; a blend puts its own numbers there.
 
@@ -75,12 +78,15 @@ class SampleDataset:
         sequence_length: int,
         *,
         seed: int = 0,
-        order: Order = "stable",
+        order: Order | MegatronOptions = "stable",
         documents: Documents = "joined",
         num_samples: int | None = None,
         eod_id: int | None = None,
         dataset_id: int = 0,
     ) -> None:
+        self._megatron = order if isinstance(order, MegatronOptions) else None
+        if isinstance(order, MegatronOptions):
+            order = "megatron"
         _require_offered("order", order, get_args(Order))
         _require_offered("documents", documents, get_args(Documents))
         if sequence_length < 1:
@@ -94,8 +100,8 @@ class SampleDataset:
         self.documents: Documents = documents
         self.dataset_id = dataset_id
         self.eod_id = _eod_id(self.split, eod_id)
-        self._order = self._new_order()
         self._num_samples = num_samples
+        self._order = self._new_order()
         there_are = self._order.max_samples
         if there_are is not None and (num_samples or 0) > there_are:
             raise IndexedDatasetError(
@@ -159,7 +165,9 @@ class SampleDataset:
 
     @property
     def num_tokens(self) -> int:
-        """T: tokens of the split."""
+        """T: tokens of the split, or of the part that Megatron's options name."""
+        if isinstance(self._order, MegatronOrder):
+            return self._order.tokens_per_epoch
         return self.split.num_tokens
 
     @property
@@ -190,16 +198,17 @@ class SampleDataset:
         )
 
     def _new_order(self) -> SampleOrder:
+        num_tokens, size = self.split.num_tokens, self.sequence_length
+        if self.order == "megatron":
+            return MegatronOrder(self.split, size, self.seed, self._num_samples, self._megatron)
         if self.order == "stable":
-            return StableOrder(
-                self.num_tokens, self.sequence_length, self.seed, self.split.fingerprint
-            )
-        if self.num_tokens == 1 and self.eod_id is None:
+            return StableOrder(num_tokens, size, self.seed, self.split.fingerprint)
+        if num_tokens == 1 and self.eod_id is None:
             raise IndexedDatasetError(
                 f"{self.name}: its only token has no context, so nothing can be scored. Give "
                 "eod_id, or leave the dataset out"
             )
-        return SequentialOrder(self.num_tokens, self.sequence_length, self.eod_id is not None)
+        return SequentialOrder(num_tokens, size, self.eod_id is not None)
 
     def _spans(self, position: int) -> Sequence[Span]:
         if position < 0:

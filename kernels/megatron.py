@@ -8,6 +8,7 @@ blend looks at few datasets for each sample instead of all.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +16,17 @@ from numpy.typing import NDArray
 from .jit import as_readonly, kernel
 from .reference.megatron import check_blend, sample_index_dtype
 
+_BLOCK = 2048
 _MIN_HORIZON = 16
 
 
 def build_sample_index(
     lengths: NDArray[np.int32],
-    document_index: NDArray[np.int32],
+    document_index: NDArray[Any],
     sequence_length: int,
     num_samples: int,
     add_extra_token: bool = True,
-) -> NDArray[np.int32] | NDArray[np.int64]:
+) -> NDArray[Any]:
     """Return where samples begin: rows of (place in document_index, token offset in the document).
 
     Row j is token j * sequence_length of the documents laid end to end, in the order of
@@ -48,12 +50,10 @@ def build_sample_index(
     (1, 0) and (2, 1); without the extra token (0, 0), (0, 4) and (2, 1).
     """
     lengths = as_readonly(lengths, np.int32)
-    if np.asarray(document_index).dtype != np.int32:
-        document_index = as_readonly(document_index, np.int64)
-    else:
-        document_index = as_readonly(document_index, np.int32)
+    narrow = np.asarray(document_index).dtype == np.int32
+    document_index = as_readonly(document_index, np.int32 if narrow else np.int64)
     dtype = sample_index_dtype(lengths, document_index, sequence_length, num_samples)
-    rows = np.zeros((num_samples + 1, 2), dtype=dtype)
+    rows: NDArray[Any] = np.zeros((num_samples + 1, 2), dtype=dtype)
     _emit_rows(lengths, document_index, sequence_length, 1 if add_extra_token else 0, rows)
     return rows
 
@@ -61,26 +61,32 @@ def build_sample_index(
 @kernel
 def _emit_rows(
     lengths: NDArray[np.int32],
-    document_index: NDArray[np.int32],
+    document_index: NDArray[Any],
     sequence_length: int,
     extra: int,
-    rows: NDArray[np.int32],
+    rows: NDArray[Any],
 ) -> None:
     size = np.int64(sequence_length)
     num_rows = len(rows)
     row = 1  # row 0 stays (0, 0), even where the first documents are empty
     position = size
     start = np.int64(0)
-    for place in range(len(document_index)):
-        stop = start + np.int64(lengths[document_index[place]])
-        # With the extra token a boundary at `stop` belongs to the next document.
-        while position <= stop - extra and row < num_rows:
-            rows[row, 0] = place
-            rows[row, 1] = position - start
-            row += 1
-            position += size
-        start = stop
-    last = len(document_index) - 1
+    num_places = len(document_index)
+    block = np.empty(_BLOCK, np.int32)  # gathered first: the reads then wait side by side
+    for first in range(0, num_places, _BLOCK):
+        in_block = min(_BLOCK, num_places - first)
+        for b in range(in_block):
+            block[b] = lengths[document_index[first + b]]
+        for b in range(in_block):
+            stop = start + np.int64(block[b])
+            # With the extra token a boundary at `stop` belongs to the next document.
+            while position <= stop - extra and row < num_rows:
+                rows[row, 0] = first + b
+                rows[row, 1] = position - start
+                row += 1
+                position += size
+            start = stop
+    last = num_places - 1
     for beyond in range(row, num_rows):
         rows[beyond, 0] = last
         rows[beyond, 1] = lengths[document_index[last]] - extra
@@ -92,7 +98,7 @@ def blend_greedily(
     counts: NDArray[np.int64],
     start: int,
     num_samples: int,
-) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return the dataset, and the number among its samples, of the next positions of a blend.
 
     Position i goes to the dataset with the largest error weights[k] * max(i, 1) - counts[k], in
@@ -123,7 +129,9 @@ def blend_greedily(
     """
     weights, limits = as_readonly(weights, np.float64), as_readonly(limits, np.int64)
     check_blend(weights, limits, counts, start, num_samples)
-    datasets = np.empty(num_samples, dtype=np.int16 if len(weights) <= 32767 else np.int32)
+    datasets: NDArray[Any] = np.empty(
+        num_samples, dtype=np.int16 if len(weights) <= 32767 else np.int32
+    )
     indices = np.empty(num_samples, dtype=np.int64)
     horizon = max(_MIN_HORIZON, 2 * math.isqrt(len(weights)))
     _blend(weights, limits, counts, start, horizon, datasets, indices)
@@ -137,7 +145,7 @@ def _blend(
     counts: NDArray[np.int64],
     start: int,
     horizon: int,
-    datasets: NDArray[np.int16],
+    datasets: NDArray[Any],
     indices: NDArray[np.int64],
 ) -> None:
     num_datasets = len(weights)

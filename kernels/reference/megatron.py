@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 def build_sample_index(
     lengths: NDArray[np.int32],
-    document_index: NDArray[np.int32],
+    document_index: NDArray[Any],
     sequence_length: int,
     num_samples: int,
     add_extra_token: bool = True,
-) -> NDArray[np.int32] | NDArray[np.int64]:
+) -> NDArray[Any]:
     """Return the rows in closed form: bisection in the running sum of the document lengths."""
     dtype = sample_index_dtype(lengths, document_index, sequence_length, num_samples)
     extra = 1 if add_extra_token else 0
@@ -41,10 +41,12 @@ def blend_greedily(
     counts: NDArray[np.int64],
     start: int,
     num_samples: int,
-) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return dataset and index of each position: the first of the largest errors, every time."""
     check_blend(weights, limits, counts, start, num_samples)
-    datasets = np.empty(num_samples, dtype=np.int16 if len(weights) <= 32767 else np.int32)
+    datasets: NDArray[Any] = np.empty(
+        num_samples, dtype=np.int16 if len(weights) <= 32767 else np.int32
+    )
     indices = np.empty(num_samples, dtype=np.int64)
     for i in range(num_samples):
         errors = weights * float(max(start + i, 1)) - counts
