@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .jit import as_readonly, kernel
-from .reference.megatron import check_blend, sample_index_dtype
+from .reference.megatron import check_blend, dataset_dtype, sample_index_dtype
 
 _BLOCK = 2048
 _MIN_HORIZON = 16
@@ -129,9 +129,7 @@ def blend_greedily(
     """
     weights, limits = as_readonly(weights, np.float64), as_readonly(limits, np.int64)
     check_blend(weights, limits, counts, start, num_samples)
-    datasets: NDArray[Any] = np.empty(
-        num_samples, dtype=np.int16 if len(weights) <= 32767 else np.int32
-    )
+    datasets: NDArray[Any] = np.empty(num_samples, dtype=dataset_dtype(len(weights)))
     indices = np.empty(num_samples, dtype=np.int64)
     horizon = max(_MIN_HORIZON, 2 * math.isqrt(len(weights)))
     _blend(weights, limits, counts, start, horizon, datasets, indices)
@@ -150,12 +148,14 @@ def _blend(
 ) -> None:
     num_datasets = len(weights)
     spent = np.empty(num_datasets, np.float64)  # infinite: at its limit, never chosen again
+    level = -np.inf  # the largest error seen last; the floor lies `depth` below it
     for k in range(num_datasets):
         spent[k] = float(counts[k]) if counts[k] < limits[k] else np.inf
+        level = max(level, weights[k] * max(float(start), 1.0) - spent[k])
+    depth = horizon / num_datasets
     numbers = np.empty(num_datasets, np.int64)  # the candidates, in ascending order
     candidate_weights = np.empty(num_datasets, np.float64)
     candidate_spent = np.empty(num_datasets, np.float64)
-    depth, level = 1.0, 0.0  # the floor lies `depth` below the largest error seen last
     position, stop = np.int64(start), np.int64(start + len(datasets))
     while position < stop:
         last = min(position + horizon, stop) - 1

@@ -44,9 +44,7 @@ def blend_greedily(
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return dataset and index of each position: the first of the largest errors, every time."""
     check_blend(weights, limits, counts, start, num_samples)
-    datasets: NDArray[Any] = np.empty(
-        num_samples, dtype=np.int16 if len(weights) <= 32767 else np.int32
-    )
+    datasets: NDArray[Any] = np.empty(num_samples, dtype=dataset_dtype(len(weights)))
     indices = np.empty(num_samples, dtype=np.int64)
     for i in range(num_samples):
         errors = weights * float(max(start + i, 1)) - counts
@@ -79,6 +77,14 @@ def sample_index_dtype(
         )
     largest = max(len(document_index), int(lengths.max()))
     return np.int32 if largest <= np.iinfo(np.int32).max else np.int64
+
+
+def dataset_dtype(num_datasets: int) -> type[np.signedinteger[Any]]:
+    """Return Megatron's dtype for the number of a dataset, or a wider one where that is too small.
+
+    Example: dataset_dtype(32767) is int16.
+    """
+    return np.int16 if num_datasets <= 32767 else np.int32
 
 
 def check_blend(
