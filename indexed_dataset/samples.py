@@ -176,6 +176,11 @@ class SampleDataset:
         return self._order.samples_per_epoch
 
     @property
+    def max_samples(self) -> int | None:
+        """How many samples `sample` can give; None: without end, epoch after epoch."""
+        return self._order.max_samples
+
+    @property
     def num_scored_tokens(self) -> int:
         """Labels of one epoch whose loss_mask is 1, with joined documents."""
         return self._order.num_scored_tokens

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -49,3 +51,15 @@ def random_documents() -> Callable[..., list[np.ndarray]]:
         ]
 
     return draw
+
+
+@pytest.fixture(scope="session")
+def oracle() -> ModuleType:
+    """`megatron_oracle.py`: the real classes of megatron-core on corpora in memory."""
+    path = Path(__file__).with_name("megatron_oracle.py")
+    spec = importlib.util.spec_from_file_location("megatron_oracle", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
