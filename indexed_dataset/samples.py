@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import IndexedDatasetError, UnknownOrderError
+from .orders import EOD_BEFORE_SPLIT, SampleOrder, Span
+from .sequential import SequentialOrder
 from .split import PrefixLike, TokenSplit
 from .stable import StableOrder
 
@@ -92,24 +94,13 @@ class SampleDataset:
         self.documents: Documents = documents
         self.dataset_id = dataset_id
         self.eod_id = _eod_id(self.split, eod_id)
-        self._stable = StableOrder(
-            self.num_tokens,
-            sequence_length,
-            seed,
-            self.split.fingerprint if order == "stable" else "",
-        )
-        # One EOD stands before the first token of an evaluated split, where it is known.
-        self._num_context = 1 if order == "sequential" and self.eod_id is not None else 0
-        if order == "sequential" and self.num_tokens + self._num_context < 2:
-            raise IndexedDatasetError(
-                f"{self.name}: its only token has no context, so nothing can be scored. Give "
-                "eod_id, or leave the dataset out"
-            )
+        self._order = self._new_order()
         self._num_samples = num_samples
-        if order == "sequential" and (num_samples or 0) > self.samples_per_epoch:
+        there_are = self._order.max_samples
+        if there_are is not None and (num_samples or 0) > there_are:
             raise IndexedDatasetError(
-                f"{self.name} has {self.samples_per_epoch} sequential samples, but num_samples is "
-                f"{num_samples}: tokens would be scored twice. Ask for fewer"
+                f"{self.name} has {there_are} {order} samples, but num_samples is {num_samples}: "
+                "tokens would be scored twice. Ask for fewer"
             )
         if order == "stable":
             self._warn_of_input_order()
@@ -130,8 +121,9 @@ class SampleDataset:
     def sample(self, position: int) -> Sample:
         """Return sample `position`; of a stable order any from 0 on, epoch after epoch."""
         size = self.sequence_length
-        start, num_scored = self._window(position)
-        values = self._read(start, num_scored + 1)
+        spans = self._spans(position)
+        values = self._read(spans)
+        num_scored = len(values) - 1
         if num_scored == size:
             tokens, labels = values[:-1].copy(), values[1:].copy()
             loss_mask = np.ones(size, dtype=np.float32)
@@ -148,7 +140,7 @@ class SampleDataset:
             dataset_id=self.dataset_id,
         )
         if self.documents == "separate":
-            self._separate(sample, start, num_scored)
+            self._separate(sample, spans, num_scored)
         return sample
 
     def cu_seqlens(self, position: int) -> NDArray[np.int32]:
@@ -156,9 +148,9 @@ class SampleDataset:
 
         They come from the index, in either mode. Padding is a piece of its own.
         """
-        start, num_scored = self._window(position)
-        starts = self._document_starts(start, num_scored + 1)
-        return self._bounds(starts, num_scored)
+        spans = self._spans(position)
+        num_scored = sum(stop - start for start, stop in spans) - 1
+        return self._bounds(self._document_starts(spans), num_scored)
 
     @property
     def name(self) -> str:
@@ -173,18 +165,17 @@ class SampleDataset:
     @property
     def samples_per_epoch(self) -> int:
         """Samples until every window was given once."""
-        if self.order == "stable":
-            return self._stable.samples_per_epoch
-        return -(-(self.num_tokens + self._num_context - 1) // self.sequence_length)
+        return self._order.samples_per_epoch
 
     @property
     def num_scored_tokens(self) -> int:
         """Labels of one epoch whose loss_mask is 1, with joined documents."""
-        if self.order == "sequential":
-            return self.num_tokens + self._num_context - 1
-        if self.num_tokens < self.sequence_length:
-            return self.num_tokens - 1
-        return self.samples_per_epoch * self.sequence_length
+        return self._order.num_scored_tokens
+
+    @property
+    def order_identity(self) -> str:
+        """What the order depends on, the data left aside: with its fingerprint, all of it."""
+        return self._order.identity
 
     @property
     def fingerprint(self) -> str:
@@ -198,43 +189,54 @@ class SampleDataset:
             f"{self.documents})"
         )
 
-    def _window(self, position: int) -> tuple[int, int]:
-        """Return where a sample's tokens start (-1: with the context EOD) and its scored labels."""
-        size, num_tokens = self.sequence_length, self.num_tokens
+    def _new_order(self) -> SampleOrder:
+        if self.order == "stable":
+            return StableOrder(
+                self.num_tokens, self.sequence_length, self.seed, self.split.fingerprint
+            )
+        if self.num_tokens == 1 and self.eod_id is None:
+            raise IndexedDatasetError(
+                f"{self.name}: its only token has no context, so nothing can be scored. Give "
+                "eod_id, or leave the dataset out"
+            )
+        return SequentialOrder(self.num_tokens, self.sequence_length, self.eod_id is not None)
+
+    def _spans(self, position: int) -> Sequence[Span]:
         if position < 0:
             raise IndexError(f"{self.name}: there is no sample {position}")
-        if self.order == "stable":
-            return self._stable.window_start(
-                position
-            ), size if num_tokens >= size else num_tokens - 1
-        if position >= self.samples_per_epoch:
+        there_are = self._order.max_samples
+        if there_are is not None and position >= there_are:
             raise IndexError(
-                f"{self.name}: sample {position} was asked for, but there are "
-                f"{self.samples_per_epoch}"
+                f"{self.name}: sample {position} was asked for, but there are {there_are}"
             )
-        start = position * size - self._num_context
-        return start, min(size, num_tokens - 1 - start)
+        return self._order.spans(position)
 
-    def _read(self, start: int, num_tokens: int) -> NDArray[np.int64]:
-        """Read around the ring; position -1 is the context EOD."""
-        if start < 0:
+    def _read(self, spans: Sequence[Span]) -> NDArray[np.int64]:
+        """Return the tokens of the spans as one array."""
+        if len(spans) == 1:
+            ((start, stop),) = spans
+            return self.split.read(start, stop - start)
+        return np.concatenate([self._read_span(span) for span in spans])
+
+    def _read_span(self, span: Span) -> NDArray[np.int64]:
+        if span == EOD_BEFORE_SPLIT:
             assert self.eod_id is not None
-            context = np.array([self.eod_id], dtype=np.int64)
-            return np.concatenate((context, self.split.read(0, num_tokens - 1)))
-        beyond = start + num_tokens - self.num_tokens
-        if beyond <= 0:
-            return self.split.read(start, num_tokens)
-        head = self.split.read(start, num_tokens - beyond)
-        return np.concatenate((head, self.split.read(0, beyond)))
+            return np.array([self.eod_id], dtype=np.int64)
+        start, stop = span
+        return self.split.read(start, stop - start)
 
-    def _document_starts(self, start: int, num_tokens: int) -> NDArray[np.int64]:
-        """Return where documents start, counted from `start`, in (0, num_tokens)."""
-        beyond = start + num_tokens - self.num_tokens
-        found = [self.split.document_starts(max(start, 0), start + num_tokens) - start]
-        if beyond > 0:
-            found.append(self.split.document_starts(0, beyond) + self.num_tokens - start)
-        starts = np.concatenate(found)
-        return starts[starts > 0]
+    def _document_starts(self, spans: Sequence[Span]) -> NDArray[np.int64]:
+        """Return the places in a sample, from 1 on, at which documents start."""
+        found: list[NDArray[np.int64]] = []
+        filled = 0
+        for start, stop in spans:
+            if filled:
+                found.append(np.array([filled], dtype=np.int64))
+            if not self._order.spans_are_documents:
+                inside = self.split.document_starts(start + 1, stop)
+                found.append(inside + (filled - start))
+            filled += stop - start
+        return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
 
     def _bounds(self, starts: NDArray[np.int64], num_scored: int) -> NDArray[np.int32]:
         size = self.sequence_length
@@ -242,9 +244,9 @@ class SampleDataset:
         inside = starts[starts < end_of_tokens]
         return np.unique(np.concatenate(([0], inside, [end_of_tokens, size]))).astype(np.int32)
 
-    def _separate(self, sample: Sample, start: int, num_scored: int) -> None:
+    def _separate(self, sample: Sample, spans: Sequence[Span], num_scored: int) -> None:
         """Cut a sample at its document bounds."""
-        starts = self._document_starts(start, num_scored + 1)
+        starts = self._document_starts(spans)
         sample["loss_mask"][starts - 1] = 0
         bounds = self._bounds(starts, num_scored)
         sample["position_ids"] -= np.repeat(bounds[:-1], np.diff(bounds))

@@ -12,6 +12,8 @@ import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 
+from .orders import Span
+
 
 @dataclass(frozen=True, slots=True)
 class StableOrder:
@@ -33,6 +35,38 @@ class StableOrder:
     def samples_per_epoch(self) -> int:
         """N: whole windows in the split, at least 1 (the only one of a small split is padded)."""
         return max(self.num_tokens // self.sequence_length, 1)
+
+    @property
+    def identity(self) -> str:
+        """Name, version and seed; the fingerprint is the data's."""
+        return f"stable 1 seed {self.seed}"
+
+    @property
+    def max_samples(self) -> None:
+        """There is no end."""
+        return None
+
+    @property
+    def num_scored_tokens(self) -> int:
+        """All labels of an epoch; of a padded sample those of its tokens but the first."""
+        if self.num_tokens < self.sequence_length:
+            return self.num_tokens - 1
+        return self.samples_per_epoch * self.sequence_length
+
+    @property
+    def spans_are_documents(self) -> bool:
+        """Windows take documents as they come."""
+        return False
+
+    def spans(self, position: int) -> tuple[Span, ...]:
+        """Return the window of sample `position`: S + 1 tokens, in two parts across the end."""
+        start = self.window_start(position)
+        if self.num_tokens < self.sequence_length:
+            return ((0, self.num_tokens),)
+        beyond = start + self.sequence_length + 1 - self.num_tokens
+        if beyond <= 0:
+            return ((start, start + self.sequence_length + 1),)
+        return (start, self.num_tokens), (0, beyond)
 
     def window_start(self, position: int) -> int:
         """Return the token at which sample `position` (0 on, without end) starts, in [0, T)."""

@@ -41,7 +41,8 @@ def test_separate_documents_are_cut_where_the_index_says(
     owners = np.repeat(np.arange(len(lengths)), lengths)
     for position in range(len(dataset) * (3 if order == "stable" else 1)):
         sample = dataset.sample(position)
-        start, num_scored = dataset._window(position)
+        spans = dataset._order.spans(position)
+        start, num_scored = spans[0][0], sum(b - a for a, b in spans) - 1
         # A ring of several rounds, so that wrapping into the first document is a bound as well.
         line = np.concatenate([owners + 100 * turn for turn in range(4)])
         window = np.concatenate(([-1], line))[start + 1 :][: num_scored + 1]

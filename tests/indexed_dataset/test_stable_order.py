@@ -77,7 +77,7 @@ def test_another_seed_or_other_data_give_another_order(write_prefix, change):
     if change == "data":  # one token of the same size in one place
         documents[50][0] += 1
     other = SampleDataset(write_prefix(documents, "b"), 8, seed=2 if change == "seed" else 1)
-    orders = [[d._stable.window_start(i) for i in range(50)] for d in (base, other)]
+    orders = [[d._order.window_start(i) for i in range(50)] for d in (base, other)]
 
     assert (orders[0] == orders[1]) == (change == "nothing")
 
@@ -110,7 +110,7 @@ def test_samples_are_windows_with_the_next_token_as_label(write_prefix, random_d
     dataset = SampleDataset(write_prefix(documents), 16, seed=3)
     for position in range(3 * len(dataset)):
         sample = dataset.sample(position)
-        start = dataset._stable.window_start(position)
+        start = dataset._order.window_start(position)
         window = np.arange(start, start + 17) % len(tokens)
         np.testing.assert_array_equal(sample["tokens"], tokens[window[:-1]])
         np.testing.assert_array_equal(sample["labels"], tokens[window[1:]])
