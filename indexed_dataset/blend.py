@@ -148,7 +148,7 @@ class BlendedDataset:
             self.datasets, self.tree.weights, self.max_epochs, self.starts, strict=True
         ):
             digest.update(
-                f"{dataset.fingerprint} {dataset.sequence_length} {dataset.order} {dataset.seed} "
+                f"{dataset.fingerprint} {dataset.sequence_length} {dataset.order_identity} "
                 f"{dataset.documents} {weight} {epochs} {start}\n".encode()
             )
         return digest.hexdigest()

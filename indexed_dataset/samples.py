@@ -63,6 +63,9 @@ class SampleDataset:
         num_samples: what `len` says; default: one epoch. It never changes the order.
         eod_id: end-of-document token, for a dataset without a manifest.
         dataset_id: put into each sample; a blend puts its own numbers there.
+        block_length: of order "stable": tokens of the units that it permutes, a multiple of
+            `sequence_length`. Samples of all lengths that divide it share one order of tokens, so
+            that a later phase can change the length. 0: the sequence length.
 
     Raises:
         UnknownOrderError: another order or treatment of documents.
@@ -80,6 +83,7 @@ class SampleDataset:
         num_samples: int | None = None,
         eod_id: int | None = None,
         dataset_id: int = 0,
+        block_length: int = 0,
     ) -> None:
         _require_offered("order", order, get_args(Order))
         _require_offered("documents", documents, get_args(Documents))
@@ -94,6 +98,15 @@ class SampleDataset:
         self.documents: Documents = documents
         self.dataset_id = dataset_id
         self.eod_id = _eod_id(self.split, eod_id)
+        self.block_length = block_length or sequence_length
+        fits = self.block_length % sequence_length == 0 and self.block_length <= self.num_tokens
+        if block_length not in (0, sequence_length) and sequence_length <= self.num_tokens:
+            if order != "stable" or not fits:
+                raise IndexedDatasetError(
+                    f"{self.name}: block_length is {block_length}; it belongs to the order "
+                    f"'stable', and is a multiple of sequence_length ({sequence_length}), at most "
+                    f"the {self.num_tokens} tokens there are. Leave it out, or choose another"
+                )
         self._order = self._new_order()
         self._num_samples = num_samples
         there_are = self._order.max_samples
@@ -152,6 +165,13 @@ class SampleDataset:
         num_scored = sum(stop - start for start, stop in spans) - 1
         return self._bounds(self._document_starts(spans), num_scored)
 
+    def spans(self, position: int) -> Sequence[Span]:
+        """Return the tokens of the split that make a sample and its last label, as ranges.
+
+        (-1, 0) stands for the end-of-document token before the split's first token.
+        """
+        return self._spans(position)
+
     @property
     def name(self) -> str:
         """Name of the group, e.g. eng_Latn."""
@@ -166,6 +186,11 @@ class SampleDataset:
     def samples_per_epoch(self) -> int:
         """Samples until every window was given once."""
         return self._order.samples_per_epoch
+
+    @property
+    def tokens_per_epoch(self) -> int:
+        """Tokens of an epoch's blocks, whatever the sequence length they are cut to."""
+        return max(self.num_tokens // self.block_length, 1) * self.block_length
 
     @property
     def num_scored_tokens(self) -> int:
@@ -192,7 +217,11 @@ class SampleDataset:
     def _new_order(self) -> SampleOrder:
         if self.order == "stable":
             return StableOrder(
-                self.num_tokens, self.sequence_length, self.seed, self.split.fingerprint
+                self.num_tokens,
+                self.sequence_length,
+                self.seed,
+                self.split.fingerprint,
+                self.block_length,
             )
         if self.num_tokens == 1 and self.eod_id is None:
             raise IndexedDatasetError(
