@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from .blend import locate_in_blend
 from .components import resolve_components, unite_edges
 from .distinct import shingle_sets
 from .hashing import hash_documents
@@ -27,4 +26,3 @@ def compile_all() -> None:
     unite_edges(parents, parents[:0], parents[:0])
     resolve_components(parents)
     permute(parents, 1, np.arange(NUM_ROUNDS, dtype=np.uint64))
-    locate_in_blend(parents, np.array([[-1, -2]]), np.array([[1, 2]]))
