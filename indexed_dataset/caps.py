@@ -1,4 +1,4 @@
-"""Weights and limits in; a blend that is restarted without each dataset that reaches its limit, out.
+"""Weights and limits in; a blend that is restarted without what has reached its limit out.
 
 Between two restarts (a stretch) a `BlendTree` shares the samples out. Where a stretch ends follows
 from its tree: the first position after the last sample of the dataset that is used up first. So no
@@ -11,6 +11,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from .errors import IndexedDatasetError
 from .tree import MAX_DEVIATION, BlendTree
@@ -100,7 +101,7 @@ class CappedBlend:
             if weight and limit is not None and limit <= 0
         ]
         known = self._stretches + self._last_limits()
-        for before, after in zip(known, known[1:], strict=False):
+        for before, after in pairwise(known):
             if after.start <= num_samples:
                 gone = sorted(set(before.datasets) - set(after.datasets))
                 reached += [(after.start, number) for number in gone]

@@ -1,4 +1,4 @@
-"""Blends one after the other: phases with their own proportions and sequence length in, samples out.
+"""Phases with proportions and sequence lengths of their own in, the samples of all of them out.
 
 A phase lasts until a number of tokens was consumed in all: an annealing mix at the end, say, or a
 phase of long samples. Each dataset goes on where the phase before left it. So that this works
@@ -18,6 +18,7 @@ import operator
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from .blend import BlendedDataset, Epochs
 from .errors import IndexedDatasetError
@@ -61,6 +62,7 @@ class PhasedBlend:
         sources: what the blend draws from: each one a prefix, all shards of a group, or an opened
             `TokenSplit`. All phases have the same sources, by number.
         phases: one or more, in order; each but the last one with `until_tokens`.
+        names: of the sources; default: those of their groups.
         seed, documents, eod_id: as in `SampleDataset`.
         start: how far an earlier blend got (`state`): each source of a name that it knows goes on
             there, positions and tokens count on, and phases that are over are left out.
@@ -87,6 +89,7 @@ class PhasedBlend:
         sources: Sequence[PrefixLike | Sequence[PrefixLike] | TokenSplit],
         phases: Sequence[Phase],
         *,
+        names: Sequence[str] | None = None,
         seed: int = 0,
         documents: Documents = "joined",
         eod_id: int | None = None,
@@ -99,7 +102,10 @@ class PhasedBlend:
         self._splits = [s if isinstance(s, TokenSplit) else TokenSplit(s) for s in sources]
         self._options = (seed, documents, eod_id)
         self._lengths = _lengths(phases, block_length)
-        _require_unique([split.name for split in self._splits])
+        self.names = [split.name for split in self._splits] if names is None else list(names)
+        """Names of the sources; `dataset_id` counts in this list."""
+        _require_unique(self.names)
+        self._datasets: dict[int, list[SampleDataset]] = {}
         self.phases: list[PlacedPhase] = []
         state = self.start
         for number, phase in enumerate(phases):
@@ -172,8 +178,8 @@ class PhasedBlend:
         inside = num_samples - placed.first_sample
         consumed = placed.blend.consumed(inside)
         sources = dict(self.start.sources or {})
-        for dataset, count in zip(placed.blend.datasets, consumed, strict=True):
-            sources[dataset.name] = SourceState(
+        for name, dataset, count in zip(self.names, placed.blend.datasets, consumed, strict=True):
+            sources[name] = SourceState(
                 count * tokens_per_sample(dataset), dataset.block_length, dataset.fingerprint
             )
         return BlendState(num_samples, self.num_tokens(num_samples), sources)
@@ -188,14 +194,9 @@ class PhasedBlend:
         """Return how often each source was given after the first `num_samples`."""
         sources = self.state(num_samples).sources or {}
         return [
-            sources[dataset.name].tokens / dataset.tokens_per_epoch
-            for dataset in self.phases[0].blend.datasets
+            sources[name].tokens / dataset.tokens_per_epoch
+            for name, dataset in zip(self.names, self.phases[0].blend.datasets, strict=True)
         ]
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the sources; `dataset_id` counts in this list."""
-        return [split.name for split in self._splits]
 
     @property
     def fingerprint(self) -> str:
@@ -213,10 +214,12 @@ class PhasedBlend:
 
     def _place(self, phase: Phase, number: int, state: BlendState) -> BlendState:
         """Add a phase that begins at `state`; return the state at its end."""
-        datasets = [self._dataset(split, phase.sequence_length) for split in self._splits]
-        blend = BlendedDataset(
-            datasets, phase.weights, max_epochs=phase.max_epochs, starts=state.starts(datasets)
-        )
+        length = phase.sequence_length
+        if length not in self._datasets:
+            self._datasets[length] = [self._dataset(split, length) for split in self._splits]
+        datasets = self._datasets[length]
+        starts = state.starts(dict(zip(self.names, datasets, strict=True)))
+        blend = BlendedDataset(datasets, phase.weights, max_epochs=phase.max_epochs, starts=starts)
         count = None
         if phase.until_tokens is not None:
             missing = phase.until_tokens - state.tokens
@@ -252,7 +255,7 @@ def _lengths(phases: Sequence[Phase], block_length: int) -> list[int]:
     if not phases:
         raise IndexedDatasetError("a blend has one phase or more")
     lengths = sorted({phase.sequence_length for phase in phases} | {block_length} - {0})
-    for short, long in zip(lengths, lengths[1:], strict=False):
+    for short, long in pairwise(lengths):
         if short < 1 or long % short:
             raise IndexedDatasetError(
                 f"the sequence lengths (and block length) are {lengths}, and {long} is not a "

@@ -99,14 +99,7 @@ class SampleDataset:
         self.dataset_id = dataset_id
         self.eod_id = _eod_id(self.split, eod_id)
         self.block_length = block_length or sequence_length
-        fits = self.block_length % sequence_length == 0 and self.block_length <= self.num_tokens
-        if block_length not in (0, sequence_length) and sequence_length <= self.num_tokens:
-            if order != "stable" or not fits:
-                raise IndexedDatasetError(
-                    f"{self.name}: block_length is {block_length}; it belongs to the order "
-                    f"'stable', and is a multiple of sequence_length ({sequence_length}), at most "
-                    f"the {self.num_tokens} tokens there are. Leave it out, or choose another"
-                )
+        _require_fitting_blocks(self, block_length)
         self._order = self._new_order()
         self._num_samples = num_samples
         there_are = self._order.max_samples
@@ -297,6 +290,19 @@ def _require_offered(noun: str, asked: str, offered: Sequence[str]) -> None:
     if asked not in offered:
         raise UnknownOrderError(
             f"{noun} is {asked!r}, which is not offered. Choose one of: {', '.join(offered)}"
+        )
+
+
+def _require_fitting_blocks(dataset: SampleDataset, block_length: int) -> None:
+    """Refuse blocks that cannot be cut into samples; a split below one sample is not cut."""
+    size, num_tokens = dataset.sequence_length, dataset.num_tokens
+    if block_length in (0, size) or num_tokens < size:
+        return
+    if dataset.order != "stable" or block_length % size or not size <= block_length <= num_tokens:
+        raise IndexedDatasetError(
+            f"{dataset.name}: block_length is {block_length}; it belongs to the order 'stable', "
+            f"and is a multiple of sequence_length ({size}), at most the {num_tokens} tokens that "
+            "there are. Leave it out, or choose another"
         )
 
 

@@ -6,7 +6,7 @@ samples longer or shorter. With E tokens an epoch, `tokens` // E is its epoch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -57,7 +57,7 @@ class BlendState:
             else {name: SourceState(**source) for name, source in sources.items()},
         )
 
-    def starts(self, datasets: Sequence[SampleDataset]) -> list[int]:
+    def starts(self, datasets: Mapping[str, SampleDataset]) -> list[int]:
         """Return the sample with which each dataset goes on; 0 for one that is new.
 
         A dataset goes on at the first whole sample that was not given. Where the sequence length
@@ -69,8 +69,8 @@ class BlendState:
         """
         known = self.sources or {}
         return [
-            _first_sample(dataset, known[dataset.name]) if dataset.name in known else 0
-            for dataset in datasets
+            _first_sample(name, dataset, known[name]) if name in known else 0
+            for name, dataset in datasets.items()
         ]
 
 
@@ -82,10 +82,10 @@ def tokens_per_sample(dataset: SampleDataset) -> int:
     return dataset.tokens_per_epoch // dataset.samples_per_epoch
 
 
-def _first_sample(dataset: SampleDataset, state: SourceState) -> int:
+def _first_sample(name: str, dataset: SampleDataset, state: SourceState) -> int:
     if dataset.fingerprint != state.fingerprint:
         raise DataChangedError(
-            f"{dataset.name} has other tokens than those that were read from it: going on would "
+            f"{name} has other tokens than those that were read from it: going on would "
             "repeat some and miss others. Put the old files back, or give the new data another name"
         )
     if dataset.block_length == state.block_length:

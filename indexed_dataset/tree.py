@@ -1,4 +1,4 @@
-"""Whole weights in; which dataset gives position i of a blend, and where it gives its sample j, out.
+"""Whole weights in; which dataset gives position i of a blend, and where one is given, out.
 
 Whole weights stand at the leaves of a binary tree (Huffman's, so that heavy datasets are near the
 root). Of the first i samples of a node with weight `total`, its left child of weight `left` gets

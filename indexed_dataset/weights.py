@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from decimal import Context, Decimal
+from fractions import Fraction
 
 from .errors import IndexedDatasetError
 from .manifest import DatasetManifest
@@ -71,25 +73,26 @@ def temperature_weights(
     )
 
 
-def whole_weights(shares: Sequence[float], *, total: int = TOTAL_WEIGHT) -> list[int]:
-    """Return whole weights in proportion to explicit shares; a share of 0 stays 0.
+def whole_weights(shares: Sequence[float]) -> list[int]:
+    """Return the smallest whole weights in exactly the proportions of explicit shares.
+
+    A share counts as it is written (0.1 is one tenth), so nothing is rounded.
 
     Raises:
         IndexedDatasetError: a negative or infinite share, or none above 0.
 
-    Example: whole_weights([0.5, 0, 1.5], total=1000) == [250, 0, 750].
+    Example: whole_weights([0.5, 0, 1.5]) == [1, 0, 3].
     """
-    if not all(0 <= share < float("inf") for share in shares) or not any(shares):
+    if not all(0 <= share < math.inf for share in shares) or not any(shares):
         raise IndexedDatasetError(
             f"the shares are {list(shares)}: give each dataset 0 (not drawn) or more, and one of "
             "them more than 0"
         )
-    drawn = [number for number, share in enumerate(shares) if share]
-    weights = [0] * len(shares)
-    scores = [Decimal(repr(float(shares[number]))) for number in drawn]
-    for number, weight in zip(drawn, _share_out(scores, total), strict=True):
-        weights[number] = weight
-    return weights
+    exact = [Fraction(repr(float(share))) for share in shares]
+    unit = math.lcm(*(share.denominator for share in exact))
+    weights = [int(share * unit) for share in exact]
+    factor = math.gcd(*weights)
+    return [weight // factor for weight in weights]
 
 
 def manifest_weight(name: str, manifests: Sequence[DatasetManifest]) -> float:
