@@ -3,10 +3,11 @@
 Reading and sampling need numpy alone. The names below are the whole public surface.
 
     IndexedDatasetBuilder ─► PREFIX.{bin,idx,json} ─► IndexedDataset
-                                                            └─► SampleDataset ─► BlendedDataset
+                                     └─► SampleDataset ─► BlendedDataset ─► PhasedBlend
 """
 
 from .blend import BlendedDataset as BlendedDataset
+from .blend_description import describe_phases as describe_phases
 from .describe import describe as describe
 from .errors import CorruptIndexError as CorruptIndexError
 from .errors import IndexedDatasetError as IndexedDatasetError
@@ -21,14 +22,24 @@ from .errors import TruncatedDataError as TruncatedDataError
 from .errors import UnknownOrderError as UnknownOrderError
 from .errors import UnsupportedVersionError as UnsupportedVersionError
 from .format import dtype_for_vocab_size as dtype_for_vocab_size
+from .groups import open_groups as open_groups
 from .manifest import Checksums as Checksums
 from .manifest import DatasetManifest as DatasetManifest
 from .paths import find_prefixes as find_prefixes
 from .paths import shard_name as shard_name
+from .phases import Phase as Phase
+from .phases import PhasedBlend as PhasedBlend
+from .provenance import Passage as Passage
+from .provenance import passages as passages
 from .reader import IndexedDataset as IndexedDataset
 from .samples import Sample as Sample
 from .samples import SampleDataset as SampleDataset
+from .state import BlendState as BlendState
+from .state import DataChangedError as DataChangedError
 from .verify import VerifyReport as VerifyReport
 from .verify import verify as verify
+from .weights import language_of as language_of
+from .weights import manifest_weight as manifest_weight
 from .weights import temperature_weights as temperature_weights
+from .weights import whole_weights as whole_weights
 from .writer import IndexedDatasetBuilder as IndexedDatasetBuilder

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from .blend import BlendedDataset
+from .blend_description import describe_blend, sample_line
 from .paths import find_prefixes
 from .reader import IndexedDataset
 from .samples import SampleDataset
@@ -17,7 +18,7 @@ from .split import TokenSplit
 def describe(
     dataset: IndexedDataset | SampleDataset | BlendedDataset, num_samples: int | None = None
 ) -> str:
-    """Return a tree of text with counts, and for a blend what each dataset will give.
+    """Return a tree of text with counts, and for a blend what each language will give.
 
     Args:
         dataset: what to describe.
@@ -27,19 +28,9 @@ def describe(
         return "\n".join(_prefix_lines(dataset))
     if isinstance(dataset, SampleDataset):
         count = len(dataset) if num_samples is None else num_samples
-        return "\n".join((_sample_line(dataset, count), *_indent(_split_lines(dataset.split))))
+        return "\n".join((sample_line(dataset, count), *_indent(_split_lines(dataset.split))))
     count = len(dataset) if num_samples is None else num_samples
-    num_tokens = sum(part.num_tokens for part in dataset.datasets)
-    lines = [
-        f"blend of {len(dataset.datasets)}: {num_tokens:,} tokens, {count:,} samples of "
-        f"{dataset.sequence_length:,} = {count * dataset.sequence_length:,} tokens to draw"
-    ]
-    draws = dataset.tree.counts(count)
-    for part, weight, draw in zip(dataset.datasets, dataset.tree.weights, draws, strict=True):
-        share = weight / dataset.tree.total_weight
-        lines.append(f"  weight {weight} ({share:.2%}) {_sample_line(part, draw)}")
-        lines += _indent(_indent(_split_lines(part.split)))
-    return "\n".join(lines)
+    return describe_blend(dataset, count)
 
 
 def describe_prefix(prefix: str | os.PathLike[str]) -> str:
@@ -103,15 +94,6 @@ def _known(value: int | str | None) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return "unknown" if value is None else value
-
-
-def _sample_line(dataset: SampleDataset, num_samples: int) -> str:
-    epochs = num_samples / dataset.samples_per_epoch
-    return (
-        f"{dataset.name}: {num_samples:,} samples of {dataset.sequence_length:,} = "
-        f"{epochs:.2f} epochs of {dataset.num_tokens:,} tokens "
-        f"({dataset.order}, {dataset.documents})"
-    )
 
 
 def _split_lines(split: TokenSplit) -> list[str]:

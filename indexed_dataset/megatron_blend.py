@@ -36,8 +36,8 @@ class MegatronBlend:
         sizes: samples that each dataset has; needed without weights.
 
     Raises:
-        IndexedDatasetError: weights without `num_samples`, neither weights nor sizes, a weight or
-            size that is not above 0, or more samples than a dataset has.
+        IndexedDatasetError: weights without `num_samples`, neither weights nor sizes, or one of
+            them not above 0.
 
     Example: MegatronBlend([30, 70, 5], 1000) has 1001 samples and begins 1 0 1 2 1 0 1 1 1 0.
     """
@@ -78,12 +78,16 @@ class MegatronBlend:
         self._weights = np.array(self.weights, dtype=np.float64)
         self._blocks: dict[int, NDArray[Any]] = {}
         self._counts = {0: np.zeros(len(given), dtype=np.int64)}
-        if sizes is not None and weights is not None:
-            self._require_enough(sizes)
 
     def __len__(self) -> int:
         """Return the samples of the blend."""
         return self.num_samples
+
+    @property
+    def identity(self) -> str:
+        """What the order of the datasets depends on, beside the weights."""
+        limits = "" if self._limits[0] == np.iinfo(np.int64).max else f" of {self._limits.tolist()}"
+        return f"megatron 1{limits}\n"
 
     def locate(self, position: int) -> tuple[int, int]:
         """Return (dataset, index among its samples) of one position, in [0, num_samples)."""
@@ -107,6 +111,25 @@ class MegatronBlend:
             counts += np.bincount(self._block(number)[:place], minlength=len(counts))
         drawn: list[int] = counts.tolist()
         return drawn
+
+    def limits_reached(self, num_samples: int) -> list[tuple[int, int]]:
+        """Return nothing: Megatron knows no cap on epochs."""
+        return []
+
+    def overdrawn(self, sizes: Sequence[int]) -> dict[int, int]:
+        """Return the datasets that the blend draws more from than they have: number -> drawn.
+
+        Args:
+            sizes: samples of each dataset.
+
+        A dataset is drawn only while it is not ahead of its share, so it gives less than two
+        samples more than that: the blend is walked through only where a size is that close.
+        """
+        shares = [self.num_samples * weight for weight in self.weights]
+        if all(size >= share + 2 for size, share in zip(sizes, shares, strict=True)):
+            return {}
+        drawn = enumerate(zip(self.counts(self.num_samples), sizes, strict=True))
+        return {k: count for k, (count, size) in drawn if count > size}
 
     def indices(self) -> tuple[NDArray[Any], NDArray[np.int64]]:
         """Return what Megatron stores: dataset int16[num_samples], index in it int64[num_samples].
@@ -136,17 +159,6 @@ class MegatronBlend:
             block, _ = blend_greedily(self._weights, self._limits, counts, start, size)
             self._counts[n + 1], self._blocks[n] = counts, block
         return self._blocks[number]
-
-    def _require_enough(self, sizes: Sequence[int]) -> None:
-        drawn = self.counts(self.num_samples)
-        short = [k for k, (need, size) in enumerate(zip(drawn, sizes, strict=True)) if need > size]
-        if short:
-            k = short[0]
-            raise IndexedDatasetError(
-                f"the blend of {self.num_samples} samples draws {drawn[k]} from dataset {k}, which "
-                f"has {sizes[k]} ({len(short)} datasets are short). Build it with num_samples "
-                f"{drawn[k]} or more: `megatron_requests` tells for all"
-            )
 
 
 def target_samples(normal_weights: Sequence[float], num_samples: int) -> list[int]:

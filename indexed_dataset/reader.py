@@ -174,6 +174,10 @@ class IndexedDataset:
         """
         return self._index.document_starts(start, min(stop, self.num_tokens))
 
+    def document_span(self, index: int) -> tuple[int, int]:
+        """Return the token positions [start, stop) of document `index` in the .bin."""
+        return self._index.document_span(self._number(index, self.num_documents, "document"))
+
     def document_at(self, position: int) -> int:
         """Return the number of the document that holds token `position` of the .bin."""
         return self._index.document_at(self._number(position, self.num_tokens, "token"))

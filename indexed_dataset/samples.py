@@ -66,6 +66,9 @@ class SampleDataset:
         num_samples: what `len` says; default: one epoch. It changes no order but "megatron".
         eod_id: end-of-document token, for a dataset without a manifest.
         dataset_id: put into each sample; a blend puts its own numbers there.
+        block_length: of order "stable": tokens of the units that it permutes, a multiple of
+            `sequence_length`. Samples of all lengths that divide it share one order of tokens, so
+            that a later phase can change the length. 0: the sequence length.
 
     Raises:
         UnknownOrderError: another order or treatment of documents.
@@ -83,6 +86,7 @@ class SampleDataset:
         num_samples: int | None = None,
         eod_id: int | None = None,
         dataset_id: int = 0,
+        block_length: int = 0,
     ) -> None:
         self._megatron = order if isinstance(order, MegatronOptions) else None
         if isinstance(order, MegatronOptions):
@@ -100,6 +104,8 @@ class SampleDataset:
         self.documents: Documents = documents
         self.dataset_id = dataset_id
         self.eod_id = _eod_id(self.split, eod_id)
+        self.block_length = block_length or sequence_length
+        _require_fitting_blocks(self, block_length)
         self._num_samples = num_samples
         self._order = self._new_order()
         there_are = self._order.max_samples
@@ -158,6 +164,13 @@ class SampleDataset:
         num_scored = sum(stop - start for start, stop in spans) - 1
         return self._bounds(self._document_starts(spans), num_scored)
 
+    def spans(self, position: int) -> Sequence[Span]:
+        """Return the tokens of the split that make a sample and its last label, as ranges.
+
+        (-1, 0) stands for the end-of-document token before the split's first token.
+        """
+        return self._spans(position)
+
     @property
     def name(self) -> str:
         """Name of the group, e.g. eng_Latn."""
@@ -179,6 +192,11 @@ class SampleDataset:
     def max_samples(self) -> int | None:
         """How many samples `sample` can give; None: without end, epoch after epoch."""
         return self._order.max_samples
+
+    @property
+    def tokens_per_epoch(self) -> int:
+        """Tokens of an epoch's blocks, whatever the sequence length they are cut to."""
+        return max(self.num_tokens // self.block_length, 1) * self.block_length
 
     @property
     def num_scored_tokens(self) -> int:
@@ -207,7 +225,9 @@ class SampleDataset:
         if self.order == "megatron":
             return MegatronOrder(self.split, size, self.seed, self._num_samples, self._megatron)
         if self.order == "stable":
-            return StableOrder(num_tokens, size, self.seed, self.split.fingerprint)
+            return StableOrder(
+                num_tokens, size, self.seed, self.split.fingerprint, self.block_length
+            )
         if num_tokens == 1 and self.eod_id is None:
             raise IndexedDatasetError(
                 f"{self.name}: its only token has no context, so nothing can be scored. Give "
@@ -282,6 +302,19 @@ def _require_offered(noun: str, asked: str, offered: Sequence[str]) -> None:
     if asked not in offered:
         raise UnknownOrderError(
             f"{noun} is {asked!r}, which is not offered. Choose one of: {', '.join(offered)}"
+        )
+
+
+def _require_fitting_blocks(dataset: SampleDataset, block_length: int) -> None:
+    """Refuse blocks that cannot be cut into samples; a split below one sample is not cut."""
+    size, num_tokens = dataset.sequence_length, dataset.split.num_tokens
+    if block_length in (0, size) or num_tokens < size:
+        return
+    if dataset.order != "stable" or block_length % size or not size <= block_length <= num_tokens:
+        raise IndexedDatasetError(
+            f"{dataset.name}: block_length is {block_length}; it belongs to the order 'stable', "
+            f"and is a multiple of sequence_length ({size}), at most the {num_tokens} tokens that "
+            "there are. Leave it out, or choose another"
         )
 
 

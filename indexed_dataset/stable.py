@@ -4,6 +4,10 @@ T tokens and windows of S tokens give N = T // S windows an epoch. Epoch e shift
 offset o_e in [0, S) (o_0 = 0) around the ring of tokens, so that windows begin elsewhere every
 time, and visits them by a permutation of [0, N). Both are computed from (seed, fingerprint of the
 data, e): not from the length of the run, the number of ranks or the rest of a blend.
+
+With blocks of B tokens, B a multiple of S, the same is done with blocks instead of windows, and a
+block gives its B // S windows one after the other. So samples of every length that divides B come
+from one order of tokens: after c of its tokens were given, any of these lengths can go on at c.
 """
 
 from __future__ import annotations
@@ -30,16 +34,21 @@ class StableOrder:
     """Another seed, another order."""
     fingerprint: str
     """Other data, another order."""
+    block_length: int = 0
+    """B, a multiple of S and at most T; 0: S."""
 
     @property
     def samples_per_epoch(self) -> int:
         """N: whole windows in the split, at least 1 (the only one of a small split is padded)."""
-        return max(self.num_tokens // self.sequence_length, 1)
+        if self.num_tokens < self.sequence_length:
+            return 1
+        return self.num_tokens // self._block * (self._block // self.sequence_length)
 
     @property
     def identity(self) -> str:
-        """Name, version and seed; the fingerprint is the data's."""
-        return f"stable 1 seed {self.seed}"
+        """Name, version, seed and blocks; the fingerprint is the data's."""
+        blocks = "" if self._block == self.sequence_length else f" blocks of {self._block}"
+        return f"stable 1 seed {self.seed}{blocks}"
 
     @property
     def max_samples(self) -> None:
@@ -75,10 +84,16 @@ class StableOrder:
         if self.num_tokens < self.sequence_length:
             return 0
         epoch, number = divmod(position, self.samples_per_epoch)
+        block, part = divmod(number, self._block // self.sequence_length)
         round_keys, offset_word = _epoch_key(self.seed, self.fingerprint, epoch)
-        window = permute_position(number, self.samples_per_epoch, round_keys)
-        offset = (offset_word * self.sequence_length) >> 64 if epoch else 0
-        return offset + window * self.sequence_length
+        place = permute_position(block, self.num_tokens // self._block, round_keys)
+        offset = (offset_word * self._block) >> 64 if epoch else 0
+        start = offset + place * self._block + part * self.sequence_length
+        return start if start < self.num_tokens else start - self.num_tokens
+
+    @property
+    def _block(self) -> int:
+        return self.block_length or self.sequence_length
 
 
 @lru_cache(maxsize=4096)

@@ -21,7 +21,6 @@ PUBLIC_KERNELS = {  # no module may be named like a kernel, or it would hide it
     "unite_edges": "components",
     "resolve_components": "components",
     "permute": "permutation",
-    "locate_in_blend": "blend",
     "build_sample_index": "megatron",
     "blend_greedily": "megatron",
 }

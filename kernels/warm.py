@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from .blend import locate_in_blend
 from .components import resolve_components, unite_edges
 from .distinct import shingle_sets
 from .hashing import hash_documents
@@ -28,6 +27,5 @@ def compile_all() -> None:
     unite_edges(parents, parents[:0], parents[:0])
     resolve_components(parents)
     permute(parents, 1, np.arange(NUM_ROUNDS, dtype=np.uint64))
-    locate_in_blend(parents, np.array([[-1, -2]]), np.array([[1, 2]]))
     build_sample_index(np.ones(1, np.int32), np.zeros(1, np.int32), 1, 1)
     blend_greedily(np.ones(1), np.ones(1, np.int64), np.zeros(1, np.int64), 0, 1)

@@ -43,6 +43,21 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PhaseConfig:
+    """A part of the training with its own mix; what is not set is as in `data`."""
+
+    until_tokens: int = 0
+    """Tokens consumed in all when the phase ends, rounded up to whole steps; 0 (last phase
+    only): it lasts to the end."""
+    sequence_length: int = 0
+    """Tokens of one sample, each length a multiple of the shorter ones; 0: as in `data`."""
+    alpha: float = -1.0
+    """Temperature of this phase; -1: as in `data`."""
+    weights: dict[str, float] = field(default_factory=dict)
+    """Explicit share of each group in this phase, 0 for none; empty: as in `data`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DataConfig:
     """Which token files are read, and how much of each."""
 
@@ -51,10 +66,27 @@ class DataConfig:
     sequence_length: int = 512
     """Tokens of one sample."""
     alpha: float = 0.7
-    """Temperature of the blend: a group's share is its tokens to the power alpha, normalized.
-    1: by size, 0: every group alike."""
+    """Temperature of the blend: a language's share is its tokens to the power alpha, normalized;
+    groups of one language share it by their tokens. 1: by size, 0: every language alike."""
     weights: dict[str, float] = field(default_factory=dict)
-    """Explicit share of each group (`eng_Latn = 2.0`) instead of alpha; names every group."""
+    """Explicit share of each group (`eng_Latn = 2.0`) instead of alpha; names every group, 0
+    leaves one out."""
+    weights_from_manifests: bool = False
+    """Take the shares that the manifests of the groups ask for, instead of alpha."""
+    max_epochs: float = 0.0
+    """Largest number of times that a group is given; then the others go on without it. 0: any."""
+    max_epochs_of: dict[str, float] = field(default_factory=dict)
+    """The same for single groups (`cym_Latn = 4.0`)."""
+    phases: tuple[PhaseConfig, ...] = ()
+    """`[[pretrain.data.phases]]`: parts of the training with other weights or sequence lengths."""
+    block_length: int = 0
+    """Tokens of the blocks that the order of a group permutes, a multiple of every sequence
+    length; 0: the longest one. Set it where a phase of longer samples may be added later."""
+    allow_changed_blend: bool = False
+    """Resume with other groups, weights or phases than the checkpoint's: each group goes on where
+    it was. Groups with changed tokens are refused anyway."""
+    validation: dict[str, str] = field(default_factory=dict)
+    """Further validation sets: a name, and a folder of prefixes that is scored as NAME/GROUP."""
     vocab_size: int = 0
     """Number of ids, for datasets without manifest; 0: from the manifests."""
     eod_id: int = -1
@@ -235,10 +267,12 @@ def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
                 "version of gristmill; use that version, or start in a new output folder"
             )
         inner = hints[key]
+        (item,) = typing.get_args(inner)[:1] or (None,)
         if dataclasses.is_dataclass(inner):
             value = from_dict(typing.cast(type, inner), value)
         elif isinstance(value, list):
-            value = tuple(value)
+            whole = dataclasses.is_dataclass(item)
+            value = tuple(from_dict(typing.cast(type, item), v) if whole else v for v in value)
         arguments[key] = value
     return kind(**arguments)
 
@@ -272,6 +306,8 @@ def check(config: PretrainConfig) -> None:
         "model.ffn_size": model.ffn_size,
         "data.alpha": config.data.alpha,
         "data.vocab_size": config.data.vocab_size,
+        "data.max_epochs": config.data.max_epochs,
+        "data.block_length": config.data.block_length,
         "optimizer.weight_decay": config.optimizer.weight_decay,
         "optimizer.clip_norm": config.optimizer.clip_norm,
         "schedule.warmup_steps": config.schedule.warmup_steps,

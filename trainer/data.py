@@ -7,7 +7,7 @@ micro-batch changes which samples a step sees. A thread reads ahead while the ra
 
 from __future__ import annotations
 
-import logging
+import dataclasses
 import os
 import queue
 import threading
@@ -21,28 +21,22 @@ import torch
 from numpy.typing import NDArray
 
 from ..indexed_dataset import (
-    BlendedDataset,
+    DataChangedError,
     DatasetManifest,
     IndexedDataset,
     IndexedDatasetError,
+    PhasedBlend,
     PrefixNotFoundError,
     SampleDataset,
     TokenizerMismatchError,
     TokenRangeError,
-    find_prefixes,
-    temperature_weights,
+    open_groups,
 )
+from .blend import blend_state, build_blend, resume_blend
 from .config import PretrainConfig
 from .grid import Ranks
 
-logger = logging.getLogger(__name__)
-
 _BATCHES_AHEAD = 2
-_WEIGHT_UNITS = 1_000_000_000
-
-
-class DatasetChangedError(IndexedDatasetError):
-    """The data is not what the checkpoint was trained on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +45,10 @@ class TrainingData:
 
     train: dict[str, list[IndexedDataset]]
     """Group -> its shards."""
-    blend: BlendedDataset
+    blend: PhasedBlend
     """All train groups in their proportions."""
     validation: dict[str, SampleDataset]
-    """Group -> its windows from first to last."""
+    """Group, or NAME/GROUP of a further validation set -> its windows from first to last."""
     vocab_size: int
     """Every id is below it."""
     eod_id: int | None
@@ -66,43 +60,27 @@ class TrainingData:
 
     def state(self, consumed_samples: int) -> dict[str, Any]:
         """Return what a checkpoint keeps: JSON values that identify the data and the position."""
-        names = self.blend.names
         return {
-            "blend": self.blend.fingerprint,
-            "datasets": {d.name: d.fingerprint for d in self.blend.datasets},
-            "weights": dict(zip(names, self.blend.tree.weights, strict=True)),
-            "consumed": dict(zip(names, self.blend.consumed(consumed_samples), strict=True)),
+            **blend_state(self.blend, consumed_samples),
             "vocab_size": self.vocab_size,
             "eod_id": self.eod_id,
             "tokenizer": self.tokenizer_fingerprint,
         }
 
-    def check_same(self, state: Mapping[str, Any], where: str) -> None:
-        """Refuse data that is not the data of a checkpoint's `state`.
+    def resumed(self, config: PretrainConfig, state: Mapping[str, Any], where: str) -> TrainingData:
+        """Return the same data with the blend going on from a checkpoint's `state`.
 
         Raises:
-            DatasetChangedError: says what differs.
+            DataChangedError: the data are not those of the checkpoint; says what differs.
         """
-        now = self.state(0)
-        if state["vocab_size"] != now["vocab_size"]:
-            raise DatasetChangedError(
+        if state["vocab_size"] != self.vocab_size:
+            raise DataChangedError(
                 f"{where} was trained with a vocabulary of {state['vocab_size']} ids, the data now "
-                f"have {now['vocab_size']}. Set data.vocab_size back, put the old data back, or "
+                f"have {self.vocab_size}. Set data.vocab_size back, put the old data back, or "
                 "train in a new output folder"
             )
-        if state["blend"] == now["blend"]:
-            return
-        old, new = state["datasets"], now["datasets"]
-        changes = [f"{name} is gone" for name in old if name not in new]
-        changes += [f"{name} is new" for name in new if name not in old]
-        changes += [f"{k} has other tokens" for k in old if k in new and old[k] != new[k]]
-        if not changes:
-            changes = ["the blend's weights differ"]
-        shown = "; ".join(changes[:5]) + (f" and {len(changes) - 5} more" * (len(changes) > 5))
-        raise DatasetChangedError(
-            f"{where} was trained on other data: {shown}. Going on would repeat some samples and "
-            "miss others. Put the old data back, or train in a new output folder"
-        )
+        blend = resume_blend(config, self.train, self.eod_id, state, where)
+        return dataclasses.replace(self, blend=blend)
 
 
 def open_data(config: PretrainConfig, output: Path) -> TrainingData:
@@ -116,7 +94,7 @@ def open_data(config: PretrainConfig, output: Path) -> TrainingData:
     """
     folder = Path(config.data.path) if config.data.path else output / "data"
     train = _open_split(folder, "train")
-    validation = _open_split(folder, "validation") if config.evaluate.enabled else {}
+    validation = _open_validation(folder, config) if config.evaluate.enabled else {}
     manifests = {
         shard.prefix: shard.manifest
         for group in (*train.values(), *validation.values())
@@ -138,13 +116,9 @@ def open_data(config: PretrainConfig, output: Path) -> TrainingData:
             )
     given_eod = None if config.data.eod_id < 0 else config.data.eod_id
     eod_id = _fact("eod_id", manifests, given_eod)
-    datasets = [
-        SampleDataset(shards, config.data.sequence_length, seed=config.training.seed, eod_id=eod_id)
-        for shards in train.values()
-    ]
     return TrainingData(
         train=train,
-        blend=BlendedDataset(datasets, _weights(config, datasets)),
+        blend=build_blend(config, train, eod_id),
         validation={
             group: SampleDataset(
                 shards, config.data.sequence_length, order="sequential", eod_id=eod_id
@@ -164,12 +138,9 @@ def _open_split(folder: Path, split: str) -> dict[str, list[IndexedDataset]]:
             f"there is no data folder {folder}. Run `gristmill preprocess` into the same output "
             "folder first, or set data.path to a folder with train/ and validation/ prefixes"
         )
-    groups = find_prefixes(folder / split) if (folder / split).is_dir() else {}
-    opened = {group: [IndexedDataset(p) for p in prefixes] for group, prefixes in groups.items()}
-    empty = [group for group, shards in opened.items() if not any(s.num_tokens for s in shards)]
-    for group in empty:
-        logger.warning("%s/%s/%s has no tokens: it is left out", folder, split, group)
-        del opened[group]
+    # A label needs a token before it: a train group of one token scores nothing.
+    least = 2 if split == "train" else 1
+    opened = open_groups(folder / split, least_tokens=least) if (folder / split).is_dir() else {}
     if not opened:
         remedy = (
             "Run `gristmill preprocess` with pack.validation_fraction above 0, or set "
@@ -178,6 +149,23 @@ def _open_split(folder: Path, split: str) -> dict[str, list[IndexedDataset]]:
             else "Run `gristmill preprocess` into the same output folder first, or set data.path"
         )
         raise PrefixNotFoundError(f"{folder / split} holds no tokens to read. {remedy}")
+    return opened
+
+
+def _open_validation(folder: Path, config: PretrainConfig) -> dict[str, list[IndexedDataset]]:
+    """Open the validation groups of the data folder, and the further sets by NAME/GROUP."""
+    named = config.data.validation
+    opened = (
+        _open_split(folder, "validation") if (folder / "validation").is_dir() or not named else {}
+    )
+    for name, path in named.items():
+        groups = open_groups(path)
+        if not groups:
+            raise PrefixNotFoundError(
+                f"{path} holds no tokens to read, but data.validation names it {name}. Give a "
+                "folder of prefixes, or take it out"
+            )
+        opened |= {f"{name}/{group}": shards for group, shards in groups.items()}
     return opened
 
 
@@ -220,23 +208,6 @@ def _tokenizer_folder(manifests: Mapping[str, DatasetManifest | None]) -> Path |
             folder = Path(os.path.normpath(Path(prefix).parent / manifest.tokenizer["path"]))
             return folder if folder.is_dir() else None
     return None
-
-
-def _weights(config: PretrainConfig, datasets: list[SampleDataset]) -> list[int]:
-    """Return whole weights, from the config's explicit shares or by temperature."""
-    shares = config.data.weights
-    names = [dataset.name for dataset in datasets]
-    if not shares:
-        return temperature_weights([d.num_tokens for d in datasets], config.data.alpha)
-    if set(shares) != set(names) or min(shares.values()) <= 0:
-        raise IndexedDatasetError(
-            f"data.weights names {', '.join(sorted(shares))}; the train groups are "
-            f"{', '.join(names)}. Give each of them a share above 0 (and move away the prefixes "
-            "that shall not be read), or leave data.weights empty"
-        )
-    largest = max(shares.values())
-    counts = [max(1, round(shares[name] / largest * _WEIGHT_UNITS)) for name in names]
-    return temperature_weights(counts, 1.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from ..indexed_dataset import describe_phases
+from .blend import require_samples
 from .config import PretrainConfig
 from .data import TrainingData, open_data
 from .launch import choose_device, count_ranks, threads_per_rank
@@ -30,6 +32,7 @@ def plan_pretrain(config: PretrainConfig, *, output: str | Path) -> str:
     data = open_data(config, Path(output))
     ranks = count_ranks(config)
     check_run(config, data, ranks)
+    require_samples(data.blend, config.training.num_steps * config.training.global_batch_size)
     lines = [*_size(config, data, ranks), *_memory(config, data), *_time(config, data, ranks)]
     wrapped = [
         part
@@ -71,7 +74,7 @@ def _size(config: PretrainConfig, data: TrainingData, ranks: int) -> list[str]:
         f"{choose_device(config).type}, {training.precision}",
         f"steps        {training.num_steps:,} of {training.global_batch_size} x "
         f"{config.data.sequence_length:,} = {step_tokens:,} tokens; in all "
-        f"{training.num_steps * step_tokens:,} tokens",
+        f"{_num_tokens(config, data):,} tokens",
     ]
 
 
@@ -105,9 +108,7 @@ def _time(config: PretrainConfig, data: TrainingData, ranks: int) -> list[str]:
     flops = flops_per_token(config, data.vocab_size)
     device = choose_device(config)
     speed = _probe(config, data, device, threads_per_rank(config, ranks))
-    tokens = (
-        config.training.num_steps * config.training.global_batch_size * config.data.sequence_length
-    )
+    tokens = _num_tokens(config, data)
     seconds = flops * tokens / (speed * ranks * _SHARE_OF_PROBE)
     return [
         f"work         {flops / 1e6:,.1f} MFLOP a token (6 x parameters in matrix products + "
@@ -142,15 +143,11 @@ def _probe(config: PretrainConfig, data: TrainingData, device: torch.device, thr
 def _epochs(config: PretrainConfig, data: TrainingData) -> list[str]:
     """List how often each group is seen, and its share of the samples."""
     samples = config.training.num_steps * config.training.global_batch_size
-    consumed = data.blend.consumed(samples)
-    lines = [f"epochs       of each group in the {samples:,} samples:"]
-    for dataset, count in zip(data.blend.datasets, consumed, strict=True):
-        lines.append(
-            f"  {dataset.name:<12} {dataset.num_tokens:>15,} tokens  "
-            f"{count / samples:>6.1%} of the samples  {count / dataset.samples_per_epoch:>7.2f} "
-            "epochs"
-        )
-    return lines
+    return ["", *describe_phases(data.blend, samples).splitlines()]
+
+
+def _num_tokens(config: PretrainConfig, data: TrainingData) -> int:
+    return data.blend.num_tokens(config.training.num_steps * config.training.global_batch_size)
 
 
 def _bytes(number: float) -> str:

@@ -18,6 +18,7 @@ from typing import Any, cast
 
 import torch
 
+from .blend import require_samples
 from .checkpoint import Checkpointer, Facts, find_checkpoints
 from .config import Precision, PretrainConfig, check
 from .data import Batches, TrainingData, open_data
@@ -82,11 +83,13 @@ def pretrain(
     num_ranks = count_ranks(config)
     check_run(config, data, num_ranks)
     found = find_resume(output, config, data)
+    data = found.data if found else data
+    require_samples(data.blend, _num_samples(config))
     if on_start is not None and int(os.environ.get("RANK", "0")) == 0:
         on_start()
     report = read_report(output)
-    done = found is not None and found[1].step == config.training.num_steps
-    if found and done and report and report["step"] == found[1].step:
+    done = found is not None and found.facts.step == config.training.num_steps
+    if found and done and report and report["step"] == found.facts.step:
         logger.info("already trained: all %d steps of %s are done", found[1].step, output)
     elif is_launched() or num_ranks == 1:
         done = train(config, output)
@@ -121,6 +124,11 @@ def check_run(config: PretrainConfig, data: TrainingData, num_ranks: int) -> Non
             f"{micro} times {copies} data-parallel copies: every copy takes an equal share in "
             "equal parts. Change one of them"
         )
+
+
+def _num_samples(config: PretrainConfig) -> int:
+    """Return the samples of the whole training."""
+    return config.training.num_steps * config.training.global_batch_size
 
 
 @dataclass(slots=True)
@@ -181,16 +189,17 @@ def _set_up(config: PretrainConfig, output: Path, device: torch.device) -> _Trai
     grid = make_grid(parallel.tensor_parallel_size, parallel.data_parallel_size)
     data = open_data(config, output)
     check_run(config, data, grid.world.size)
+    found = find_resume(output, config, data)
+    data = found.data if found else data
     dtype = compute_dtype(config.training.precision, device)
     model = Transformer(config.model, data.vocab_size, grid.tensor, dtype).to(device)
     optimizer = make_optimizer(model, config.optimizer)
     checkpointer = Checkpointer(output, model, optimizer, grid)
-    found = find_resume(output, config, data)
     if found:
-        checkpointer.load(*found)
+        checkpointer.load(found.folder, found.facts)
     else:
         initialize(model, config.training.seed)
-    step = found[1].step if found else 0
+    step = found.facts.step if found else 0
     if grid.is_main:
         logger.info(
             "%s parameters, %d groups, vocabulary %d | %d tensor-parallel x %d data-parallel "
@@ -202,7 +211,7 @@ def _set_up(config: PretrainConfig, output: Path, device: torch.device) -> _Trai
             grid.data.size,
             device.type,
             config.training.precision,
-            f"resuming from {found[0]}" if found else "new training",
+            f"resuming from {found.folder}" if found else "new training",
         )
         _warn(config, data)
     num_steps, tensorboard = config.training.num_steps, config.log.tensorboard
@@ -220,11 +229,7 @@ def _warn(config: PretrainConfig, data: TrainingData) -> None:
             warmup,
             num_steps,
         )
-    consumed = data.blend.consumed(num_steps * config.training.global_batch_size)
-    epochs, name = max(
-        (count / dataset.samples_per_epoch, dataset.name)
-        for dataset, count in zip(data.blend.datasets, consumed, strict=True)
-    )
+    epochs, name = max(zip(data.blend.epochs(_num_samples(config)), data.blend.names, strict=True))
     if epochs > _MANY_EPOCHS:
         logger.warning(
             "%s is repeated %.0f times: a model learns little from more than %d epochs and then "
@@ -279,7 +284,7 @@ def _take_steps(run: _Training, stop: threading.Event) -> bool:
                         tokens_per_second=tokens_per_second,
                         data_wait_share=data_wait_share,
                         consumed_samples=consumed,
-                        consumed_tokens=consumed * config.data.sequence_length,
+                        consumed_tokens=run.data.blend.num_tokens(consumed),
                     )
                 )
             if result.stop and not last:
@@ -326,9 +331,9 @@ def _score(run: _Training) -> None:
     """Evaluate at the end, and write the report."""
     report: dict[str, Any] = {
         "step": run.step,
-        "consumed_tokens": run.step
-        * run.config.training.global_batch_size
-        * run.config.data.sequence_length,
+        "consumed_tokens": run.data.blend.num_tokens(
+            run.step * run.config.training.global_batch_size
+        ),
         "checkpoint": f"checkpoints/step_{run.step:08d}",
     }
     if run.data.validation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import NamedTuple
 
 from .checkpoint import CheckpointError, Facts, find_checkpoints, read_facts
 from .config import PretrainConfig, to_dict
@@ -20,9 +21,18 @@ _FIXED = {
 micro-batch, logging) may change from one start to the next."""
 
 
-def find_resume(
-    output: Path, config: PretrainConfig, data: TrainingData
-) -> tuple[Path, Facts] | None:
+class Resume(NamedTuple):
+    """Where a run goes on."""
+
+    folder: Path
+    """The checkpoint."""
+    facts: Facts
+    """What it says about itself."""
+    data: TrainingData
+    """The data, with the blend at the place of the checkpoint."""
+
+
+def find_resume(output: Path, config: PretrainConfig, data: TrainingData) -> Resume | None:
     """Return the newest checkpoint of this run; None if there is none.
 
     Args:
@@ -30,7 +40,7 @@ def find_resume(
 
     Raises:
         CheckpointError: the checkpoint is damaged, or of a run with other settings.
-        DatasetChangedError: it was trained on other data.
+        DataChangedError: it was trained on other data.
     """
     found = find_checkpoints(output)
     if not found:
@@ -44,13 +54,13 @@ def find_resume(
             "the two. Set them back, choose another output folder, or remove "
             f"{folder.parent} to start anew"
         )
-    data.check_same(facts.data, str(folder))
+    data = data.resumed(config, facts.data, str(folder))
     if facts.step > config.training.num_steps:
         raise CheckpointError(
             f"{folder} has taken {facts.step} steps already, training.num_steps is "
             f"{config.training.num_steps}. Raise it, or choose another output folder"
         )
-    return folder, facts
+    return Resume(folder, facts, data)
 
 
 def _differences(saved: PretrainConfig, config: PretrainConfig) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,12 +19,13 @@ gpt_dataset = pytest.importorskip(
 from megatron.core.datasets.blended_dataset import BlendedDataset  # noqa: E402
 from megatron.core.datasets.blended_megatron_dataset_builder import (  # noqa: E402
     BlendedMegatronDatasetBuilder,
+    _get_size_per_split_per_dataset,
 )
 from megatron.core.datasets.blended_megatron_dataset_config import (  # noqa: E402
     convert_split_vector_to_split_matrix,
     parse_and_normalize_split,
 )
-from megatron.core.datasets.utils import Split  # noqa: E402
+from megatron.core.datasets.utils import Split, normalize  # noqa: E402
 
 PARTS = ("train", "valid", "test")
 
@@ -56,6 +58,31 @@ def build_all(sizes, config):
     """Return what Megatron builds of its prefixes: train, valid and test."""
     builder = BlendedMegatronDatasetBuilder(gpt_dataset.GPTDataset, sizes, lambda: True, config)
     return builder.build()
+
+
+def requests(weights, size, surplus):
+    """Return the samples that the builder asks each dataset for."""
+    per_dataset = _get_size_per_split_per_dataset(normalize(weights), [size], surplus=surplus)
+    return [one for (one,) in per_dataset]
+
+
+@contextmanager
+def no_index_files(folder):
+    """Let GPTDataset write its cache into `folder`, and BlendedDataset none: it needs ranks."""
+    original = gpt_dataset.GPTDataset._build_document_sample_shuffle_indices
+
+    def build(dataset):
+        dataset.config.path_to_cache = str(folder / "cache")
+        try:
+            return original(dataset)
+        finally:
+            dataset.config.path_to_cache = None
+
+    gpt_dataset.GPTDataset._build_document_sample_shuffle_indices = build
+    try:
+        yield
+    finally:
+        gpt_dataset.GPTDataset._build_document_sample_shuffle_indices = original
 
 
 def split_bounds(split, num_sequences):
@@ -111,14 +138,14 @@ class Corpus:
         return gpt_dataset.GPTDataset(self, None, indices, num_samples, Split[part], config)
 
 
-def megatron_blend(sizes, weights, size):
+def blend(sizes, weights, size):
     """Return Megatron's two blend indices over datasets of these sizes."""
     datasets = [SizedDataset(size_of_one) for size_of_one in sizes]
     config = SimpleNamespace(
         path_to_cache=None, defer_npy_index_mmap=False, mid_level_dataset_surplus=0.005
     )
-    blend = BlendedDataset(datasets, weights, size, config)
-    return blend.dataset_index, blend.dataset_sample_index
+    blended = BlendedDataset(datasets, weights, size, config)
+    return blended.dataset_index, blended.dataset_sample_index
 
 
 class SizedDataset:

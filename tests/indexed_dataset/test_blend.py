@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from gristmill.indexed_dataset import (
     BlendedDataset,
@@ -11,94 +9,7 @@ from gristmill.indexed_dataset import (
     SampleDataset,
     TokenizerMismatchError,
     describe,
-    temperature_weights,
 )
-from gristmill.indexed_dataset.blend import MAX_TOTAL_WEIGHT, BlendTree
-from gristmill.kernels import blend as kernels
-from gristmill.kernels.reference import blend as reference
-
-WEIGHTS = st.one_of(
-    st.lists(st.integers(1, 20), min_size=1, max_size=12),
-    st.lists(st.integers(1, 10_000), min_size=1, max_size=40),
-    st.lists(st.sampled_from([1, 2, 1000, 100_000]), min_size=2, max_size=20),
-)
-
-
-@given(weights=WEIGHTS)
-def test_every_prefix_is_within_two_samples_of_its_ideal(weights):
-    tree = BlendTree(weights)
-    datasets, _ = tree.locate_many(np.arange(2000))
-    given_so_far = np.cumsum(datasets[:, None] == np.arange(len(weights)), axis=0)
-    ideal = np.arange(1, 2001)[:, None] * np.array(tree.weights) / tree.total_weight
-
-    assert np.abs(given_so_far - ideal).max() < 2
-
-
-@given(weights=WEIGHTS, start=st.integers(0, 2**40 - 300))
-def test_any_position_is_found_without_walking_from_the_start(weights, start):
-    tree = BlendTree(weights)
-    counts = tree.counts(start)
-    assert sum(counts) == start
-    for position in range(start, start + 200):
-        dataset, index = tree.locate(position)
-        assert index == counts[dataset]  # the next one of its dataset, none left out
-        counts[dataset] += 1
-    assert counts == tree.counts(start + 200)
-    ideal = (start + 200) * np.array(tree.weights) / tree.total_weight
-    assert np.abs(counts - ideal).max() < 2.5
-
-
-@given(
-    weights=WEIGHTS,
-    positions=st.lists(st.integers(0, 2**40 - 1), max_size=20),
-)
-def test_kernel_and_twin_agree(weights, positions):
-    tree = BlendTree(weights)
-    arrays = (
-        np.array(positions, np.int64),
-        np.array(tree.children, np.int64).reshape(-1, 2),
-        np.array(tree.node_weights, np.int64).reshape(-1, 2),
-    )
-    found = kernels.locate_in_blend(*arrays)
-    expected = reference.locate_in_blend(*arrays)
-
-    for mine, theirs in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(mine, theirs)
-
-
-def test_the_largest_weights_and_positions_do_not_overflow():
-    tree = BlendTree([1, MAX_TOTAL_WEIGHT - 1])
-    positions = np.arange(2**40 - 50, 2**40)
-
-    datasets, indices = tree.locate_many(positions)
-
-    assert list(zip(datasets.tolist(), indices.tolist(), strict=True)) == [
-        tree.locate(int(position)) for position in positions
-    ]
-    with pytest.raises(ValueError, match="beyond 0 to"):
-        tree.locate_many(np.array([2**40]))
-
-
-def test_worked_value():
-    tree = BlendTree([10, 20])  # the same as 1 and 2
-
-    assert [tree.locate(i) for i in range(6)] == [(1, 0), (0, 0), (1, 1), (1, 2), (0, 1), (1, 3)]
-    assert BlendTree([7]).locate(12345) == (0, 12345)
-
-
-@pytest.mark.parametrize(
-    ("weights", "message"),
-    [
-        ([], "one dataset or more"),
-        ([1, 0], "weight 1 or more"),
-        ([5_000_000, 1], "add up to 50000"),
-    ],
-)
-def test_impossible_weights_are_refused(weights, message):
-    with pytest.raises(IndexedDatasetError, match=message):
-        BlendTree(weights)
-    with pytest.raises(TypeError):
-        BlendTree([0.5, 0.5])
 
 
 @pytest.fixture
@@ -183,12 +94,13 @@ def test_fingerprints_tell_blends_apart(languages):
         BlendedDataset(datasets, [1, 1, 2]).fingerprint,
         BlendedDataset(datasets, [1, 2, 1]).fingerprint,
         BlendedDataset(datasets, [1, 1, 2], starts=[0, 0, 1]).fingerprint,
+        BlendedDataset(datasets, [1, 1, 2], max_epochs=3).fingerprint,
         BlendedDataset(languages(seed=1), [1, 1, 2]).fingerprint,
         BlendedDataset(languages(size=9), [1, 1, 2]).fingerprint,
         BlendedDataset(languages(documents="separate"), [1, 1, 2]).fingerprint,
     }
 
-    assert len(prints) == 6
+    assert len(prints) == 7
     assert BlendedDataset(languages(), [2, 2, 4]).fingerprint in prints
 
 
@@ -227,15 +139,65 @@ def test_different_tokenizers_are_not_blended(write_prefix, fields, message):
 
 def test_the_description_shows_epochs_before_anything_is_trained(languages):
     datasets = languages()
-    text = describe(BlendedDataset(datasets, [1, 1, 2]), num_samples=400)
-    epochs = 100 / datasets[0].samples_per_epoch
+    blend = BlendedDataset(datasets, [1, 1, 2], max_epochs=[1.5, None, None])
+    lines = describe(blend, num_samples=400).splitlines()
+    cap = int(1.5 * datasets[0].samples_per_epoch)
+    left = (400 - cap) / 3
+    rows = {line.split()[0]: line.split()[1:] for line in lines[2:6]}
 
-    assert text.startswith("blend of 3:")
-    assert "400 samples of 8 = 3,200 tokens to draw" in text
-    assert f"weight 1 (25.00%) deu_Latn: 100 samples of 8 = {epochs:.2f} epochs" in text
-    assert "20 documents" in text
+    assert lines[0] == "blend of 3: 2,538 tokens, 400 samples of 8 = 3,200 tokens to draw"
+    assert lines[1].split() == [
+        *("share", "tokens", "samples", "drawn", "tokens", "epochs", "repeats")
+    ]
+    assert rows["deu_Latn"][:3] == ["25.00%", f"{datasets[0].num_tokens:,}", str(cap)]
+    assert rows["deu_Latn"][4] == f"{cap / datasets[0].samples_per_epoch:.2f}"
+    assert rows["deu_Latn"][5] == f"{1 - datasets[0].samples_per_epoch / cap:.0%}"
+    assert float(rows["eng_Latn"][2]) == pytest.approx(left, abs=4)
+    assert rows["all"][2:4] == ["400", "3,200"]
+    assert lines[6].startswith("  deu_Latn reaches max_epochs = 1.5 at sample")
     assert describe(datasets[0]).splitlines()[0].startswith("deu_Latn: ")
     assert "documents shuffled" in describe(datasets[0].split.shards[0])
+
+
+def test_a_cap_ends_a_dataset_at_exactly_its_epochs_and_the_others_go_on(languages):
+    datasets = languages()
+    blend = BlendedDataset(datasets, [5, 1, 1], max_epochs=[2, None, 0.5])
+    capped = [2 * datasets[0].samples_per_epoch, None, datasets[2].samples_per_epoch // 2]
+    positions = [blend.locate(position) for position in range(1500)]
+
+    for number, cap in enumerate(capped):
+        given = [index for dataset, index in positions if dataset == number]
+        assert given == list(range(len(given)))
+        assert cap is None or len(given) == cap
+    last = BlendedDataset(datasets, [5, 1, 1], max_epochs=1)
+    assert len(last) == sum(dataset.samples_per_epoch for dataset in datasets)
+    with pytest.raises(IndexError, match="Raise max_epochs, add data"):
+        last.sample(len(last))
+    with pytest.raises(IndexedDatasetError, match="deu_Latn: max_epochs is 0, but"):
+        BlendedDataset(datasets, max_epochs=0)
+
+
+def test_epochs_given_before_count_for_the_cap(languages):
+    datasets = languages()
+    first = BlendedDataset(datasets, [1, 1, 1], max_epochs=1)
+    after = first.consumed(30)
+    second = BlendedDataset(datasets, [1, 5, 1], max_epochs=1, starts=after)
+
+    everything = {first.locate(i) for i in range(30)} | {
+        second.locate(i) for i in range(second.tree.num_samples)
+    }
+    assert everything == {
+        (number, index)
+        for number, dataset in enumerate(datasets)
+        for index in range(dataset.samples_per_epoch)
+    }
+
+
+def test_a_dataset_of_weight_zero_is_named_and_never_drawn(languages):
+    blend = BlendedDataset(languages(), [1, 0, 1])
+
+    assert {blend.sample(position)["dataset_id"] for position in range(50)} == {0, 2}
+    assert blend.consumed(50) == [25, 0, 25]
 
 
 def test_the_description_of_shards_lists_languages(write_prefix):
@@ -249,40 +211,3 @@ def test_the_description_of_shards_lists_languages(write_prefix):
     assert text.startswith("all: 3 samples")
     assert "2 shards: 2 documents, 14 bytes of text" in text
     assert text.count("language eng_Latn: 1 documents, 3 tokens, 7 bytes of text") == 2
-
-
-@given(
-    counts=st.lists(st.integers(1, 10**13), min_size=1, max_size=50),
-    alpha=st.floats(0, 1.5),
-)
-def test_weights_by_temperature_add_up_and_keep_the_order(counts, alpha):
-    weights = temperature_weights(counts, alpha)
-    ideal = np.array(counts, float) ** alpha
-
-    assert sum(weights) == 1_000_000
-    assert min(weights) >= 1
-    np.testing.assert_allclose(
-        weights, 1 + ideal / ideal.sum() * (1_000_000 - len(counts)), atol=1.01
-    )
-
-
-def test_weights_by_temperature_worked_values():
-    assert temperature_weights([900, 100], 0.5, total=100) == [75, 25]
-    assert temperature_weights([900, 100], 1.0, total=1002) == [901, 101]
-    assert temperature_weights([10**12, 1], 0.0, total=10) == [5, 5]
-    assert temperature_weights([1, 1, 1], 1.0, total=10) == [4, 3, 3]
-
-
-@pytest.mark.parametrize(
-    ("counts", "alpha", "total", "message"),
-    [
-        ([5, 0], 0.5, 100, "one token or more"),
-        ([], 0.5, 100, "one token or more"),
-        ([5], -0.1, 100, "alpha is -0.1"),
-        ([5], float("nan"), 100, "alpha is nan"),
-        ([5, 5, 5], 0.5, 2, "3 weights cannot add up to 2"),
-    ],
-)
-def test_impossible_temperatures_are_refused(counts, alpha, total, message):
-    with pytest.raises(IndexedDatasetError, match=message):
-        temperature_weights(counts, alpha, total=total)

@@ -318,7 +318,9 @@ def test_an_index_that_contradicts_itself_is_found_when_it_is_used(oracle):
     corpus._starts[1] += 1
     order = MegatronOrder(corpus.as_split(), 60, 0, options=MegatronOptions(add_extra_token=False))
 
-    with pytest.raises(CorruptIndexError, match=r"corpus: sequence [01] has [12]0 tokens but spans"):
+    with pytest.raises(
+        CorruptIndexError, match=r"corpus: sequence [01] has [12]0 tokens but spans"
+    ):
         order.spans(0)
 
 

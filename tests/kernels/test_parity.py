@@ -123,18 +123,6 @@ def test_permuted_positions(num_items, places, key):
     np.testing.assert_array_equal(kernels.permute(*arguments), reference.permute(*arguments))
 
 
-@given(st.lists(st.integers(1, 1 << 20), min_size=3, max_size=3), st.lists(st.integers(0, 2**39)))
-def test_positions_located_in_a_blend_of_three(weights, positions):
-    first, second, third = weights
-    children = np.array([[~0, ~1], [0, ~2]])
-    pairs = np.array([[first, first + second], [first + second, first + second + third]])
-
-    arguments = np.array(positions, np.int64), children, pairs
-    got = kernels.locate_in_blend(*arguments)
-    for mine, theirs in zip(got, reference.locate_in_blend(*arguments), strict=True):
-        np.testing.assert_array_equal(mine, theirs)
-
-
 def test_hashes_do_not_go_through_floating_point():
     """numba computes `uint64 op int64` in float64: 53 bits would survive."""
     from gristmill.kernels.mixing import mix64, rotate_left
