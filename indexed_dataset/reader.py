@@ -52,6 +52,10 @@ class IndexedDataset:
         except FileNotFoundError as error:
             raise self._not_found(Path(error.filename)) from None
         _check_bin_size(self._paths, bin_bytes, self._index.bin_bytes)
+        self.dtype: np.dtype[Any] = self._index.header.dtype
+        """The dtype of the tokens in the file."""
+        self.num_tokens = self._index.bin_bytes // self.dtype.itemsize
+        """Number of tokens in the file."""
         self._bin = Reopenable(partial(_open_bin, self._paths, self._index.bin_bytes))
         self.manifest = DatasetManifest.load(self._paths.json)
         if self.manifest is not None:
@@ -107,23 +111,22 @@ class IndexedDataset:
                 f"there are {self.num_tokens}"
             )
         tokens = np.empty(num_tokens, dtype=self.dtype)
-        buffer = tokens.view(np.uint8).data
-        position, missing = start * self.dtype.itemsize, tokens.nbytes
+        position = start * self.dtype.itemsize
         file = self._bin.get()
-        while missing:
-            count = os.preadv(file.number, [buffer[-missing:]], position)
-            if count == 0:
-                raise TruncatedDataError(
-                    f"{self._paths.bin} ended {missing} bytes early at byte {position}: it was cut "
-                    f"off after it was opened. {_REMEDY}"
-                )
-            position, missing = position + count, missing - count
+        count = os.preadv(file.number, [tokens.data], position) if num_tokens else 0
+        if count < tokens.nbytes:  # one call reads at most 2 GiB
+            self._read_rest(file, tokens.view(np.uint8).data[count:], position + count)
         return tokens
 
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The dtype of the tokens in the file."""
-        return self._index.header.dtype
+    def _read_rest(self, file: Descriptor, buffer: memoryview, position: int) -> None:
+        while buffer:
+            count = os.preadv(file.number, [buffer], position)
+            if count == 0:
+                raise TruncatedDataError(
+                    f"{self._paths.bin} ended {len(buffer)} bytes early at byte {position}: it was "
+                    f"cut off after it was opened. {_REMEDY}"
+                )
+            buffer, position = buffer[count:], position + count
 
     @property
     def num_sequences(self) -> int:
@@ -134,11 +137,6 @@ class IndexedDataset:
     def num_documents(self) -> int:
         """Number of documents, empty ones included."""
         return self._index.num_documents
-
-    @property
-    def num_tokens(self) -> int:
-        """Number of tokens in the file."""
-        return self._index.bin_bytes // self.dtype.itemsize
 
     @property
     def sequence_lengths(self) -> NDArray[np.int32]:
