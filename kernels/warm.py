@@ -8,7 +8,7 @@ from .components import resolve_components, unite_edges
 from .distinct import shingle_sets
 from .hashing import hash_documents
 from .minhash import band_keys
-from .permutation import NUM_ROUNDS, permute
+from .permutation import NUM_KEYS, permute
 from .similarity import set_jaccard
 from .verification import verify_group
 
@@ -25,4 +25,4 @@ def compile_all() -> None:
     parents = np.arange(1, dtype=np.int64)
     unite_edges(parents, parents[:0], parents[:0])
     resolve_components(parents)
-    permute(parents, 1, np.arange(NUM_ROUNDS, dtype=np.uint64))
+    permute(parents, 1, np.arange(NUM_KEYS, dtype=np.uint64))
