@@ -107,11 +107,27 @@ class GenerateArguments:
 class InspectArguments:
     """Say what lies at PATH.
 
-    A prefix, a data or output folder, documents, a tokenizer, a checkpoint, a config file.
+    A prefix, a data or output folder, documents, a tokenizer, a checkpoint, a config file. The
+    options ask about the training that draws from a config file, output folder or data folder.
     """
 
     path: Positional[str]
     """What to look at."""
+    plan: bool = False
+    """Tokens, samples, epochs and repeats of each language and source that the training draws."""
+    num_samples: int = 0
+    """With --plan: as many samples; 0: those of the training (of a data folder: one epoch)."""
+    sample: int = -1
+    """The documents of this sample of the training, counted from 0: origins and text."""
+    step: int = -1
+    """The same for all samples of this step, counted from 0."""
+    document: int = -1
+    """Of a prefix: this document, counted from 0, with its origin and text."""
+    megatron: Literal["", "data-args", "per-split"] = ""
+    """The blend for Megatron: lines of a weight and a prefix (for --data-args-path, or
+    --data-path), or the JSON of --per-split-data-args-path."""
+    phase: int = 1
+    """With --megatron: the phase whose weights are taken."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -117,9 +117,9 @@ def generate(arguments: GenerateArguments) -> None:
 
 def inspect(arguments: InspectArguments) -> None:
     """Run `gristmill inspect`."""
-    from .inspection import describe
+    from .inspection import answer
 
-    sys.stdout.write(describe(Path(arguments.path)).rstrip() + "\n")
+    sys.stdout.write(answer(arguments).rstrip() + "\n")
 
 
 def init(arguments: InitArguments) -> None:

@@ -4,12 +4,52 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .config import ConfigError
+
+if TYPE_CHECKING:
+    from .arguments import InspectArguments
 
 _WIDTH = 80
 _RECORDS = ("report.json", "pretrain_report.json", "checkpoint.json")
 TEXT_SUFFIXES = (".jsonl", ".json", ".ndjson", ".txt", ".md", ".gz", ".zst")
+
+
+def answer(arguments: InspectArguments) -> str:
+    """Return the page that `gristmill inspect` was asked for.
+
+    Raises:
+        ConfigError: two questions at once, or one that PATH cannot answer.
+    """
+    from . import blend_inspection as blend
+
+    path = Path(arguments.path)
+    questions = {
+        "--plan": arguments.plan,
+        "--sample": arguments.sample >= 0,
+        "--step": arguments.step >= 0,
+        "--document": arguments.document >= 0,
+        "--megatron": bool(arguments.megatron),
+    }
+    asked = [name for name, is_asked in questions.items() if is_asked]
+    if len(asked) > 1:
+        raise ConfigError(f"{' and '.join(asked)} ask two things: give one of them")
+    try:
+        if arguments.document >= 0:
+            return blend.describe_document(path, arguments.document)
+        if arguments.sample >= 0:
+            return blend.describe_samples(path, sample=arguments.sample)
+        if arguments.step >= 0:
+            return blend.describe_samples(path, step=arguments.step)
+        if arguments.megatron:
+            per_split = arguments.megatron == "per-split"
+            return blend.megatron_arguments(path, arguments.phase, per_split)
+        if arguments.plan:
+            return blend.describe_plan(path, arguments.num_samples)
+    except IndexError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return describe(path)
 
 
 def describe(path: Path) -> str:
@@ -37,7 +77,8 @@ def describe(path: Path) -> str:
             return describe_folder(path)
         inner = [folder for folder in (path / "train", path / "validation") if folder.is_dir()]
         if inner:
-            return "\n\n".join(f"{folder.name}\n{describe_folder(folder)}" for folder in inner)
+            parts = [f"{folder.name}\n{describe_folder(folder)}" for folder in inner]
+            return "\n\n".join((*parts, *_plan(path)))
         if _is_checkpoint(path):
             return _checkpoint(path)
         if find_prefixes(path):
@@ -54,7 +95,7 @@ def describe(path: Path) -> str:
         from .config import read_config
 
         read_config(path)
-        return path.read_text()
+        return "\n".join((path.read_text(), *_plan(path)))
     if path.suffix == ".parquet":
         from .pipeline.describe import describe_parquet
 
@@ -137,6 +178,14 @@ def _run(path: Path) -> str:
     for split in ("train", "validation"):
         if (path / "data" / split).is_dir():
             parts.append(f"data/{split}\n{describe_folder(path / 'data' / split)}\n")
+    parts += [f"{part}\n" for part in _plan(path)]
     if _is_checkpoint(path):
         parts.append(_checkpoint(path))
     return "\n".join(parts)
+
+
+def _plan(path: Path) -> list[str]:
+    """Return what a training draws, where there are a config and data."""
+    from .blend_inspection import describe_plan, has_blend
+
+    return [f"what pretrain draws\n{describe_plan(path)}"] if has_blend(path) else []

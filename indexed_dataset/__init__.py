@@ -1,6 +1,6 @@
 """Indexed datasets: Megatron's .bin/.idx, written, read, checked, sampled and blended.
 
-Reading and sampling need numpy alone. The names below are the whole public surface.
+Reading and sampling need numpy alone (a `MegatronBlend` needs numba too). The names below are the whole public surface.
 
     IndexedDatasetBuilder ─► PREFIX.{bin,idx,json} ─► IndexedDataset
                                      └─► SampleDataset ─► BlendedDataset ─► PhasedBlend
@@ -25,6 +25,9 @@ from .format import dtype_for_vocab_size as dtype_for_vocab_size
 from .groups import open_groups as open_groups
 from .manifest import Checksums as Checksums
 from .manifest import DatasetManifest as DatasetManifest
+from .megatron_blend import MegatronBlend as MegatronBlend
+from .megatron_builder import build_megatron_blend as build_megatron_blend
+from .megatron_order import MegatronOptions as MegatronOptions
 from .paths import find_prefixes as find_prefixes
 from .paths import shard_name as shard_name
 from .phases import Phase as Phase

@@ -95,6 +95,8 @@ class CappedBlend:
         """
         if num_samples:
             self._stretch(num_samples - 1)
+        if self._end == num_samples != self.num_samples:
+            self._extend()  # what ends with the last of these samples is left out of the next one
         reached = [
             (0, number)
             for number, (weight, limit) in enumerate(zip(self.weights, self.limits, strict=True))
@@ -118,8 +120,13 @@ class CappedBlend:
                     "every dataset has reached its largest number of epochs. Raise max_epochs, "
                     "add data, or train for fewer steps"
                 )
-            self._begin(self._counts_after(self._stretches[-1], self._end), self._end)
+            self._extend()
         return self._stretches[bisect_right(self._starts, position) - 1]
+
+    def _extend(self) -> None:
+        """Add the stretch that follows the last one that is known."""
+        assert self._end is not None
+        self._begin(self._counts_after(self._stretches[-1], self._end), self._end)
 
     def _tree(self, stretch: Stretch) -> BlendTree:
         """Return the proportions of a stretch; its datasets are the tree's, in order."""

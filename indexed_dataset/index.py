@@ -1,22 +1,23 @@
 """PREFIX.idx in; where sequences and documents lie in PREFIX.bin out.
 
 Opening reads the header and the bounds, and checks a small index entry by entry; the file is
-mapped when an entry is first needed. Entries that are used are checked when they are used: two
-neighbours must agree on where one ends and the other starts.
+mapped while entries are used, as far as there is room for open files. Entries are checked when
+they are used: two neighbours must agree on where one ends and the other starts.
 """
 
 from __future__ import annotations
 
 import os
 from bisect import bisect_left, bisect_right
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import CorruptIndexError
-from .format import HEADER_BYTES, check_document_ends, check_index_arrays, unpack_header
+from .format import HEADER_BYTES, Header, check_document_ends, check_index_arrays, unpack_header
+from .open_files import Reopenable
 
 _CHECKED_AT_OPEN_BYTES = 1 << 20  # an index up to this size is checked whole: half a millisecond
 _REMEDY = "The index is damaged: copy or write the dataset again"
@@ -37,10 +38,11 @@ class Index:
         self._path = path
         with open(path, "rb") as stream:
             self.header = unpack_header(stream.read(HEADER_BYTES), path)
-            self._check_size(os.fstat(stream.fileno()).st_size)
+            _check_size(path, self.header, os.fstat(stream.fileno()).st_size)
             self.bin_bytes = self._check_bounds(stream.fileno())
             if self.header.index_bytes <= _CHECKED_AT_OPEN_BYTES:
                 self._check_all(stream.read(self.header.index_bytes - HEADER_BYTES))
+        self._map = Reopenable(partial(_open_map, path, self.header))
 
     @property
     def num_sequences(self) -> int:
@@ -138,12 +140,14 @@ class Index:
         sequence = bisect_right(self.pointers, position * self.header.dtype.itemsize) - 1
         return bisect_right(self.document_indices, sequence) - 1
 
-    @cached_property
+    def close(self) -> None:
+        """Give the memory map up; arrays that were taken from it keep it."""
+        self._map.close()
+
+    @property
     def _bytes(self) -> NDArray[np.uint8]:
-        """The file, memory-mapped when an entry is first needed."""
-        mapped = np.asarray(np.memmap(self._path, mode="r", dtype=np.uint8))
-        self._check_size(len(mapped))
-        return mapped
+        """The file, memory-mapped."""
+        return self._map.get()
 
     def _token_position(self, number: int) -> int:
         """Return the token at which sequence `number` starts (for the last + 1: the end)."""
@@ -157,15 +161,6 @@ class Index:
                 f"sequence {number} starts at byte {position}, the one before it ends at {before}"
             )
         return position // itemsize
-
-    def _check_size(self, size: int) -> None:
-        header = self.header
-        if size not in (header.index_bytes, header.index_bytes + header.num_sequences):
-            raise CorruptIndexError(
-                f"{self._path} has {size} bytes, but its header announces {header.num_sequences} "
-                f"sequences and {header.num_document_indices - 1} documents in "
-                f"{header.index_bytes} bytes: it was cut off or damaged. {_REMEDY}"
-            )
 
     def _check_bounds(self, descriptor: int) -> int:
         """Check the ends of the documents; return the end of the last sequence in bytes."""
@@ -203,3 +198,19 @@ class Index:
 
     def _corrupt(self, what: str) -> CorruptIndexError:
         return CorruptIndexError(f"{self._path}: {what}. {_REMEDY}")
+
+
+def _open_map(path: Path, header: Header) -> NDArray[np.uint8]:
+    """Map the .idx; not a method, so that an index that is dropped is closed at once."""
+    mapped = np.asarray(np.memmap(path, mode="r", dtype=np.uint8))
+    _check_size(path, header, len(mapped))
+    return mapped
+
+
+def _check_size(path: Path, header: Header, size: int) -> None:
+    if size not in (header.index_bytes, header.index_bytes + header.num_sequences):
+        raise CorruptIndexError(
+            f"{path} has {size} bytes, but its header announces {header.num_sequences} sequences "
+            f"and {header.num_document_indices - 1} documents in {header.index_bytes} bytes: it "
+            f"was cut off or damaged. {_REMEDY}"
+        )

@@ -4,6 +4,7 @@ Same as `BlendedDataset` of megatron-core 0.16, to the last sample. Position i g
 that lags most behind its share of the first i samples (`kernels.blend_greedily`), which has to be
 walked from the start. Megatron does so for the whole run before the first step and stores 10 bytes
 a sample; here it is done in blocks when a position is first asked for, and stored in 2 bytes.
+The walk needs numba.
 """
 
 from __future__ import annotations

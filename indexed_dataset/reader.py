@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import operator
 import os
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from .errors import IndexedDatasetError, ManifestError, PrefixNotFoundError, TruncatedDataError
 from .index import Index
 from .manifest import DatasetManifest
-from .paths import prefix_paths, strip_suffix
+from .open_files import Descriptor, Reopenable
+from .paths import PrefixPaths, prefix_paths, strip_suffix
 
 _REMEDY = "Copy or write the dataset again"
 
@@ -37,12 +38,12 @@ class IndexedDataset:
         TruncatedDataError: the .bin is shorter or longer than the index says.
         ManifestError: the .json is damaged or belongs to another dataset.
 
-    Arrays of tokens that come back are the caller's own. Pickles as its path: a worker process
-    opens the files again. The .bin stays closed until tokens are read.
+    Arrays of tokens that come back are the caller's own. Threads may read at the same time. Pickles
+    as its path: a worker process opens the files again. Files are open while they are used, and
+    not too many at once (`open_files.py`): there may be thousands of prefixes.
     """
 
     def __init__(self, prefix: str | os.PathLike[str]) -> None:
-        self._bin_descriptor: int | None = None
         self.prefix = strip_suffix(prefix)
         self._paths = prefix_paths(prefix)
         try:
@@ -50,12 +51,12 @@ class IndexedDataset:
             bin_bytes = os.stat(self._paths.bin).st_size
         except FileNotFoundError as error:
             raise self._not_found(Path(error.filename)) from None
-        if bin_bytes != self._index.bin_bytes:
-            state = "cut off" if bin_bytes < self._index.bin_bytes else "of another dataset"
-            raise TruncatedDataError(
-                f"{self._paths.bin} has {bin_bytes} bytes, but {self._paths.idx.name} describes "
-                f"{self._index.bin_bytes}: it is {state}. {_REMEDY}"
-            )
+        _check_bin_size(self._paths, bin_bytes, self._index.bin_bytes)
+        self.dtype: np.dtype[Any] = self._index.header.dtype
+        """The dtype of the tokens in the file."""
+        self.num_tokens = self._index.bin_bytes // self.dtype.itemsize
+        """Number of tokens in the file."""
+        self._bin = Reopenable(partial(_open_bin, self._paths, self._index.bin_bytes))
         self.manifest = DatasetManifest.load(self._paths.json)
         if self.manifest is not None:
             self._compare_manifest(self.manifest)
@@ -110,22 +111,22 @@ class IndexedDataset:
                 f"there are {self.num_tokens}"
             )
         tokens = np.empty(num_tokens, dtype=self.dtype)
-        buffer = tokens.view(np.uint8).data
-        position, missing = start * self.dtype.itemsize, tokens.nbytes
-        while missing:
-            count = os.preadv(self._bin_file(), [buffer[-missing:]], position)
-            if count == 0:
-                raise TruncatedDataError(
-                    f"{self._paths.bin} ended {missing} bytes early at byte {position}: it was cut "
-                    f"off after it was opened. {_REMEDY}"
-                )
-            position, missing = position + count, missing - count
+        position = start * self.dtype.itemsize
+        file = self._bin.get()
+        count = os.preadv(file.number, [tokens.data], position) if num_tokens else 0
+        if count < tokens.nbytes:  # one call reads at most 2 GiB
+            self._read_rest(file, tokens.view(np.uint8).data[count:], position + count)
         return tokens
 
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The dtype of the tokens in the file."""
-        return self._index.header.dtype
+    def _read_rest(self, file: Descriptor, buffer: memoryview, position: int) -> None:
+        while buffer:
+            count = os.preadv(file.number, [buffer], position)
+            if count == 0:
+                raise TruncatedDataError(
+                    f"{self._paths.bin} ended {len(buffer)} bytes early at byte {position}: it was "
+                    f"cut off after it was opened. {_REMEDY}"
+                )
+            buffer, position = buffer[count:], position + count
 
     @property
     def num_sequences(self) -> int:
@@ -136,11 +137,6 @@ class IndexedDataset:
     def num_documents(self) -> int:
         """Number of documents, empty ones included."""
         return self._index.num_documents
-
-    @property
-    def num_tokens(self) -> int:
-        """Number of tokens in the file."""
-        return self._index.bin_bytes // self.dtype.itemsize
 
     @property
     def sequence_lengths(self) -> NDArray[np.int32]:
@@ -218,18 +214,13 @@ class IndexedDataset:
                 digest.update(chunk)
         for piece in range(64):
             position = max(self._index.bin_bytes - 4096, 0) * piece // 63
-            digest.update(os.pread(self._bin_file(), 4096, position))
+            digest.update(os.pread(self._bin.get().number, 4096, position))
         return digest.hexdigest()
 
     def close(self) -> None:
-        """Close the .bin; the next read opens it again."""
-        if self._bin_descriptor is not None:
-            os.close(self._bin_descriptor)
-            self._bin_descriptor = None
-
-    def __del__(self) -> None:
-        if getattr(self, "_bin_descriptor", None) is not None:
-            self.close()
+        """Close the files; the next read opens them again."""
+        self._bin.close()
+        self._index.close()
 
     def __repr__(self) -> str:
         return (
@@ -273,14 +264,25 @@ class IndexedDataset:
                     f"they do not belong together. {_REMEDY}"
                 )
 
-    def _bin_file(self) -> int:
-        if self._bin_descriptor is None:
-            self._bin_descriptor = os.open(self._paths.bin, os.O_RDONLY | os.O_CLOEXEC)
-        return self._bin_descriptor
-
     def _number(self, index: int, size: int, noun: str) -> int:
         """Return a place in [0, size), counted from the end if negative."""
         number = operator.index(index)
         if not -size <= number < size:
             raise IndexError(f"{self.prefix}: {noun} {number} was asked for, but there are {size}")
         return number % size
+
+
+def _open_bin(paths: PrefixPaths, described: int) -> Descriptor:
+    """Open the .bin; not a method, so that a dataset that is dropped is closed at once."""
+    file = Descriptor(paths.bin)
+    _check_bin_size(paths, os.fstat(file.number).st_size, described)
+    return file
+
+
+def _check_bin_size(paths: PrefixPaths, size: int, described: int) -> None:
+    if size != described:
+        state = "cut off" if size < described else "of another dataset"
+        raise TruncatedDataError(
+            f"{paths.bin} has {size} bytes, but {paths.idx.name} describes {described}: it is "
+            f"{state}. {_REMEDY}"
+        )

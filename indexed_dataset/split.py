@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,18 +76,22 @@ class TokenSplit:
             digest.update(shard.fingerprint.encode())
         return digest.hexdigest()
 
-    def read(self, start: int, num_tokens: int) -> NDArray[np.int64]:
-        """Return int64[num_tokens] from position `start` on."""
-        tokens = np.empty(num_tokens, dtype=np.int64)
-        filled = 0
+    def read(self, start: int, num_tokens: int) -> NDArray[Any]:
+        """Return `num_tokens` tokens from position `start` on, in a dtype that holds them.
+
+        Raises:
+            IndexedDatasetError: the split has no such positions.
+        """
         number = bisect_right(self._ends, start)
-        while filled < num_tokens:
-            first = self._first(number)
-            begin = start + filled - first
-            count = min(num_tokens - filled, self._ends[number] - first - begin)
-            tokens[filled : filled + count] = self.shards[number].read_tokens(begin, count)
-            filled, number = filled + count, number + 1
-        return tokens
+        last = len(self.shards) - 1
+        parts = []
+        while number < last and start + num_tokens > self._ends[number]:
+            count = self._ends[number] - start
+            parts.append(self.shards[number].read_tokens(start - self._first(number), count))
+            start, num_tokens, number = start + count, num_tokens - count, number + 1
+        number = min(number, last)  # which refuses what lies behind it
+        rest = self.shards[number].read_tokens(start - self._first(number), num_tokens)
+        return np.concatenate((*parts, rest)) if parts else rest
 
     def document_starts(self, start: int, stop: int) -> NDArray[np.int64]:
         """Return the positions in [start, stop) at which a document starts, in order."""

@@ -5,6 +5,9 @@ round adds a keyed hash of one coordinate to the other, which can be undone, so 
 bijection of the a*b cells. Cells from N on (fewer than a of them) are walked through until the
 walk comes back below N. Black and Rogaway, "Ciphers with Arbitrary Finite Domains" (CT-RSA 2002),
 sections 3 and 5. Nothing is stored: any position is found alone, in a constant time.
+
+8 rounds shuffle many items well, but not 5 or 6: of the 720 orders of 6 items, some come 2.5 times
+as often as they should. After 16 rounds a chi-square test finds nothing, so few items get 16.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from numpy.typing import NDArray
 
 from .jit import as_readonly, kernel
 from .mixing import mix64
-from .reference.permutation import NUM_ROUNDS as NUM_ROUNDS
+from .reference.permutation import NUM_KEYS as NUM_KEYS
 from .reference.permutation import permutation_grid
 
 _ONE = np.uint64(1)
@@ -29,7 +32,7 @@ def permute(
     Args:
         positions: int64[num_positions], each in [0, num_items).
         num_items: N, 1 to 2**62.
-        round_keys: uint64[NUM_ROUNDS], the key of the permutation.
+        round_keys: uint64[NUM_KEYS], the key of the permutation.
 
     Raises:
         ValueError: a position outside of [0, num_items), or another number of keys.
@@ -38,7 +41,7 @@ def permute(
     """
     positions = as_readonly(positions, np.int64)
     round_keys = as_readonly(round_keys, np.uint64)
-    num_rows, num_columns = permutation_grid(num_items, len(round_keys))
+    num_rows, num_columns, num_rounds = permutation_grid(num_items, len(round_keys))
     if len(positions) and (positions.min() < 0 or positions.max() >= num_items):
         raise ValueError(
             f"positions {positions.min()} to {positions.max()} were given for a permutation of "
@@ -50,7 +53,7 @@ def permute(
         np.uint64(num_items),
         np.uint64(num_rows),
         np.uint64(num_columns),
-        round_keys,
+        round_keys[:num_rounds],
         moved,
     )
     return moved

@@ -9,7 +9,7 @@ from .distinct import shingle_sets
 from .hashing import hash_documents
 from .megatron import blend_greedily, build_sample_index
 from .minhash import band_keys
-from .permutation import NUM_ROUNDS, permute
+from .permutation import NUM_KEYS, permute
 from .similarity import set_jaccard
 from .verification import verify_group
 
@@ -26,6 +26,6 @@ def compile_all() -> None:
     parents = np.arange(1, dtype=np.int64)
     unite_edges(parents, parents[:0], parents[:0])
     resolve_components(parents)
-    permute(parents, 1, np.arange(NUM_ROUNDS, dtype=np.uint64))
     build_sample_index(np.ones(1, np.int32), np.zeros(1, np.int32), 1, 1)
     blend_greedily(np.ones(1), np.ones(1, np.int64), np.zeros(1, np.int64), 0, 1)
+    permute(parents, 1, np.arange(NUM_KEYS, dtype=np.uint64))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -228,3 +229,5 @@ def test_inspect_knows_everything_that_a_run_writes(
         preprocessed / "config.toml": "[preprocess",
     }.items():
         assert expected in run("inspect", str(path)), path
+    sample = run("inspect", str(preprocessed), "--sample", "0")
+    assert re.search(r"of document \d+ in .*train/\w+, from \w+\.jsonl:\d+\n    '", sample), sample

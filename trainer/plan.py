@@ -84,7 +84,8 @@ def _memory(config: PretrainConfig, data: TrainingData) -> list[str]:
     weight_bytes = 8 if wide else 4
     here = count_parameters(model, data.vocab_size) / tensor
     width = {"float64": 8, "float32": 4, "bfloat16": 2}[config.training.precision]
-    tokens = config.training.micro_batch_size * config.data.sequence_length
+    longest = max(placed.blend.sequence_length for placed in data.blend.phases)
+    tokens = config.training.micro_batch_size * longest
     # What backward needs again. Whole on every rank: two inputs of norms, their outputs, two sums.
     # Cut: queries, keys, values, attention's output; gate, up, silu(gate), their product.
     kv = model.num_kv_heads / model.num_heads

@@ -320,6 +320,7 @@ def _log_evaluation(run: _Training, evaluation: Evaluation) -> None:
     if run.log is None:
         return
     values = {"loss": evaluation.total.loss}
+    values |= {f"loss/{name}": score.loss for name, score in evaluation.groups.items()}
     scores = {"total": evaluation.total, **evaluation.groups}
     for name, score in scores.items():
         if score.bits_per_byte is not None:

@@ -1,7 +1,7 @@
 """The same names as the public kernels, written to be read: plain Python integers, sets and lists.
 
 They say what a kernel must return. They are slow; tests and readers use them, and `indexed_dataset`
-for one position at a time (`permute_position`, `locate_position`), where compiling would cost more.
+for one position at a time (`permute_position`), where compiling would cost more.
 """
 
 from __future__ import annotations

@@ -67,6 +67,7 @@ def test_the_public_names_are_pinned():
         *("CorruptIndexError", "IndexedDatasetError", "ManifestError", "NotAnIndexError"),
         *("PrefixBusyError", "PrefixExistsError", "PrefixNotFoundError", "TokenRangeError"),
         *("TokenizerMismatchError", "TruncatedDataError", "UnknownOrderError"),
+        *("MegatronBlend", "MegatronOptions", "build_megatron_blend"),
         "UnsupportedVersionError",
     }
 

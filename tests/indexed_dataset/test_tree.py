@@ -106,6 +106,13 @@ def test_a_blend_with_limits_is_a_new_blend_from_the_position_of_each_limit(pair
     assert jumped.counts(total) == counts
 
 
+def test_a_limit_that_binds_with_the_last_sample_is_reported():
+    blend = CappedBlend([1, 1], [2, None])
+
+    assert blend.limits_reached(2) == []
+    assert blend.limits_reached(3) == [(3, 0)]
+
+
 def test_limits_that_are_all_reached_end_the_blend_with_a_clear_error():
     blend = CappedBlend([1, 2, 0], [2, 3, None])
 

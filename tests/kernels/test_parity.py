@@ -117,7 +117,7 @@ def test_components_whatever_the_order_and_the_split_of_the_edges(num_nodes, dat
 @given(st.integers(1, 2**62), st.lists(st.floats(0, 1), max_size=5), st.integers(0, 2**64 - 1))
 def test_permuted_positions(num_items, places, key):
     positions = [min(int(place * num_items), num_items - 1) for place in places]
-    keys = np.array([(key * (k + 1)) % 2**64 for k in range(8)], np.uint64)
+    keys = np.array([(key * (k + 1)) % 2**64 for k in range(16)], np.uint64)
 
     arguments = np.array(positions, np.int64), num_items, keys
     np.testing.assert_array_equal(kernels.permute(*arguments), reference.permute(*arguments))

@@ -22,6 +22,7 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict_loader import load
 
 from gristmill.config import ConfigError
+from gristmill.indexed_dataset import DataChangedError
 from gristmill.inspection import describe
 from gristmill.trainer import CheckpointError, PretrainConfig, describe_checkpoint, pretrain
 from gristmill.trainer.checkpoint import find_checkpoints, load_weights, read_facts
@@ -37,7 +38,6 @@ from gristmill.trainer.config import (
     TrainingConfig,
     to_dict,
 )
-from gristmill.trainer.data import DatasetChangedError
 from gristmill.trainer.launch import RankFailedError
 from gristmill.trainer.metrics import read_metrics
 from gristmill.trainer.model import Transformer
@@ -192,7 +192,7 @@ def test_changed_data_are_refused_on_resume(trained: Path, tmp_path: Path, write
     other = write_data(tmp_path / "data", num_documents=13)
     copy_until(trained, tmp_path / "run", 3)
 
-    with pytest.raises(DatasetChangedError, match="eng_Latn has other tokens"):
+    with pytest.raises(DataChangedError, match="eng_Latn has other tokens"):
         pretrain(config(other), output=tmp_path / "run")
 
 
