@@ -22,11 +22,12 @@ def data_arguments(blend: BlendedDataset) -> list[tuple[str, str]]:
         IndexedDatasetError: a path with white space, at which Megatron would cut it.
     """
     found = []
+    total = sum(map(Fraction, blend.tree.weights))
     for dataset, weight in zip(blend.datasets, blend.tree.weights, strict=True):
         if not weight:
             continue
         for prefix, num_tokens in _prefixes(dataset.split):
-            share = Fraction(weight * num_tokens, blend.tree.total_weight * dataset.num_tokens)
+            share = Fraction(weight) / total * Fraction(num_tokens, dataset.split.num_tokens)
             found.append((f"{float(share):.12g}", prefix))
     return found
 
