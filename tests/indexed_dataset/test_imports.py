@@ -64,6 +64,8 @@ def test_the_public_names_are_pinned():
         *("IndexedDatasetBuilder", "Sample", "SampleDataset", "VerifyReport"),
         *("describe", "dtype_for_vocab_size", "find_prefixes", "shard_name"),
         *("temperature_weights", "verify"),
+        *("BlendState", "Passage", "Phase", "PhasedBlend", "describe_phases", "language_of"),
+        *("manifest_weight", "open_groups", "passages", "whole_weights", "DataChangedError"),
         *("CorruptIndexError", "IndexedDatasetError", "ManifestError", "NotAnIndexError"),
         *("PrefixBusyError", "PrefixExistsError", "PrefixNotFoundError", "TokenRangeError"),
         *("TokenizerMismatchError", "TruncatedDataError", "UnknownOrderError"),
