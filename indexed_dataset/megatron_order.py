@@ -203,9 +203,10 @@ class MegatronOrder:
         first = int(np.searchsorted(ends, start, side="right")) - 1
         last = int(np.searchsorted(ends, stop, side="left"))
         edges = ends[first : last + 1]
-        places = self._table.starts(self.document_index[first:last], np.diff(edges)) - edges[:-1]
-        lows = (np.maximum(edges[:-1], start) + places).tolist()
-        highs = (np.minimum(edges[1:], stop) + places).tolist()
+        lows, highs = edges[:-1], edges[1:]
+        places = self._table.starts(self.document_index[first:last], highs - lows) - lows
+        lows = (np.maximum(lows, start) + places).tolist()
+        highs = (np.minimum(highs, stop) + places).tolist()
         return [(low, high) for low, high in zip(lows, highs, strict=True) if low < high]
 
     @cached_property

@@ -69,16 +69,17 @@ def _starts_in_shard(
     shard: IndexedDataset, numbers: NDArray[Any], lengths: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     itemsize, pointers = shard.dtype.itemsize, shard.sequence_pointers
-    starts: NDArray[np.int64] = pointers[numbers] // itemsize
     last = shard.num_sequences - 1
-    ends = np.where(
-        numbers < last, pointers[np.minimum(numbers + 1, last)] // itemsize, shard.num_tokens
-    )
-    wrong = starts + lengths != ends
+    begins = pointers[numbers]
+    ends = pointers[np.minimum(numbers + 1, last)]
+    ends[numbers == last] = shard.num_tokens * itemsize
+    wrong = ends - begins != lengths * itemsize
+    starts: NDArray[np.int64] = begins // itemsize
     if wrong.any():
         w = int(np.argmax(wrong))
         raise CorruptIndexError(
             f"{shard.prefix}: sequence {numbers[w]} has {lengths[w]} tokens but spans the tokens "
-            f"{starts[w]} to {ends[w]}. The index is damaged: copy or write the dataset again"
+            f"{starts[w]} to {ends[w] // itemsize}. The index is damaged: copy or write the "
+            "dataset again"
         )
     return starts
