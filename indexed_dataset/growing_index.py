@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,7 +99,11 @@ def ends_of(counts: Iterable[NDArray[np.int32]]) -> Iterator[NDArray[np.int64]]:
 
 
 def _spool(folder: Path) -> IO[bytes]:
-    return tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES, dir=folder)
+    # GrowingIndex.close closes it.
+    spool = tempfile.SpooledTemporaryFile(  # noqa: SIM115
+        max_size=MEMORY_BYTES, mode="w+b", dir=str(folder)
+    )
+    return cast(IO[bytes], spool)  # it has the methods, not the base class
 
 
 def _chunks(spool: IO[bytes], dtype: str) -> Iterator[NDArray[Any]]:

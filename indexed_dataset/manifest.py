@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -116,6 +116,18 @@ class DatasetManifest:
     def to_json(self) -> str:
         """Return the text of PREFIX.json: the same manifest gives the same bytes."""
         return json.dumps(_plain(self), sort_keys=True, indent=1) + "\n"
+
+    def wrong_sums(self) -> Iterator[str]:
+        """Yield what does not add up to the totals in the tables of languages and sources."""
+        for noun, table in (("languages", self.languages), ("sources", self.sources)):
+            for key, total in (
+                ("documents", self.num_documents),
+                ("tokens", self.num_tokens),
+                ("text_bytes", self.text_bytes),
+            ):
+                said = sum(row[key] for row in table.values())
+                if table and total is not None and said != total:
+                    yield f"the {key} of all {noun} add up to {said}, not {total}"
 
     @classmethod
     def from_json(cls, text: str | bytes, path: Path) -> DatasetManifest:

@@ -117,15 +117,8 @@ def _manifest_problems(
         for name, number in (("max_token_id", manifest.max_token_id), ("eod_id", manifest.eod_id)):
             if number is not None and number >= manifest.vocab_size:
                 yield f"{path}: {name} {number} is not below vocab_size {manifest.vocab_size}"
-    for noun, table in (("languages", manifest.languages), ("sources", manifest.sources)):
-        for key, total in (
-            ("documents", manifest.num_documents),
-            ("tokens", manifest.num_tokens),
-            ("text_bytes", manifest.text_bytes),
-        ):
-            said = sum(row[key] for row in table.values())
-            if table and total is not None and said != total:
-                yield f"{path}: the {key} of all {noun} add up to {said}, not {total}"
+    for problem in manifest.wrong_sums():
+        yield f"{path}: {problem}"
 
 
 def _content_problems(dataset: IndexedDataset) -> Iterator[str]:
