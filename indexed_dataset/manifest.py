@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -210,6 +211,15 @@ class BlockHasher:
         if self._room == self._block_bytes:
             return tuple(self._finished)
         return (*self._finished, self._digest.hexdigest())
+
+
+def file_digest(path: Path) -> str | None:
+    """Return the digest of a whole file, as `Checksums` has it; None if there is no such file."""
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, partial(hashlib.blake2b, digest_size=16)).hexdigest()
+    except FileNotFoundError:
+        return None
 
 
 def _plain(value: Any) -> Any:

@@ -19,7 +19,7 @@ from .commit import UnfinishedPrefix
 from .errors import RepairError
 from .format import MAX_SEQUENCE_TOKENS, storage_dtype
 from .growing_index import GrowingIndex
-from .manifest import DatasetManifest
+from .manifest import DatasetManifest, file_digest
 from .paths import prefix_paths
 
 _CHUNK_BYTES = 8 << 20
@@ -59,7 +59,7 @@ def repair(
             "index is the right one. Copy the dataset again, or write it again"
         )
     name = os.fspath(paths.idx.with_suffix(""))
-    if _digest_of(paths.idx) == manifest.checksums.idx:
+    if file_digest(paths.idx) == manifest.checksums.idx:
         return RepairReport(prefix=name, written=False, num_documents=manifest.num_documents)
     dtype = storage_dtype(manifest.dtype)
     _check_possible(manifest, paths.bin, dtype.itemsize)
@@ -138,11 +138,3 @@ def _find_documents(
             index.append(lengths.astype(np.int32), np.ones(len(lengths), np.int32))
             if progress is not None:
                 progress(position * dtype.itemsize, total * dtype.itemsize)
-
-
-def _digest_of(path: Path) -> str | None:
-    try:
-        with open(path, "rb") as stream:
-            return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-    except FileNotFoundError:
-        return None
