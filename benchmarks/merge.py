@@ -4,9 +4,8 @@
 
 Each round writes the same bytes twice, both times with everything that has to reach the disk:
 `cp --reflink=never` of all .bin files, followed by `sync -f`; and `merge` into one prefix. Whatever
-runs first in one round runs second in the next. A third of the page cache may be cold or warm: the
-inputs were read as often by one as by the other. Prints medians, their ratio, and the largest
-memory that the merging process held.
+runs first in one round runs second in the next. Prints medians, their ratio, and the largest memory
+that the merging process held.
 """
 
 from __future__ import annotations
