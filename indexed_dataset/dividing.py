@@ -69,12 +69,10 @@ def divide(
     else:
         weights = list(shares.values()) if shares is not None else [1.0] * (num_shards or 0)
         bounds = _cut_by_weight(dataset, weights)
-    expected = (num_shards or len(shares or ())) if max_tokens is None else len(bounds) - 1
-    if len(bounds) - 1 != expected or any(stop <= start for start, stop in pairwise(bounds)):
+    if any(stop <= start for start, stop in pairwise(bounds)):
         raise IndexedDatasetError(
-            f"{dataset.prefix} has {dataset.num_documents} documents and {dataset.num_tokens} "
-            "tokens, too few for these parts: one of them would have no document. Ask for fewer, "
-            "or larger ones"
+            f"{dataset.prefix} has {dataset.num_documents} documents, too few for "
+            f"{len(bounds) - 1} parts: one of them would have none. Ask for fewer"
         )
     count = len(bounds) - 1
     base = os.fspath(prefix_paths(output).bin.with_suffix(""))
@@ -136,7 +134,13 @@ def _cut_by_weight(dataset: IndexedDataset, weights: Sequence[float]) -> list[in
         here = targets[(targets > tokens) & (targets <= ends[-1])]
         bounds += (documents + 1 + np.searchsorted(ends, here)).tolist()
         tokens, documents = int(ends[-1]), documents + len(ends)
-    return [*bounds, dataset.num_documents]
+    bounds += [documents] * (len(weights) + 1 - len(bounds))
+    # A long document may hold several cuts: each part still gets one document, while there are any.
+    for place in range(1, len(weights)):
+        bounds[place] = max(bounds[place], bounds[place - 1] + 1)
+    for place in range(len(weights) - 1, 0, -1):
+        bounds[place] = min(bounds[place], bounds[place + 1] - 1)
+    return bounds
 
 
 def _cut_by_size(dataset: IndexedDataset, max_tokens: int) -> list[int]:
