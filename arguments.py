@@ -131,6 +131,68 @@ class InspectArguments:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MergeArguments:
+    """Put prefixes together into one, or rewrite one without some of its documents.
+
+    Nothing else of the inputs changes; OUTPUT appears whole or not at all.
+    """
+
+    inputs: Positional[tuple[str, ...]]
+    """Prefixes, in the order that their documents shall have."""
+    output: str
+    """Prefix to write; with --overwrite it may be one of the inputs."""
+    drop_ids: str = ""
+    """File that names documents to leave out, one a line: a document id (32 hex digits), an id of
+    the input, or an origin file, a tab and a row or byte offset."""
+    verdicts: tuple[str, ...] = ()
+    """Folders `verdicts` of the runs that wrote the inputs, where ids are looked up; empty: those
+    beside the inputs."""
+    allow_missing_ids: bool = False
+    """Go on when a document to leave out is in none of the inputs."""
+    overwrite: bool = False
+    """Replace a prefix that exists already."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitArguments:
+    """Cut a prefix into several, between documents and in their order."""
+
+    prefix: Positional[str]
+    """The prefix to cut; it stays as it is."""
+    output: str
+    """What the new names start with."""
+    num_shards: int = 0
+    """Write this many, of about equal numbers of tokens: OUTPUT-00000-of-00004, ..."""
+    max_tokens: int = 0
+    """Write as many as are needed for none to have more tokens."""
+    shares: tuple[str, ...] = ()
+    """Write OUTPUT-NAME for each NAME=SHARE, in order: train=0.99 validation=0.01."""
+    overwrite: bool = False
+    """Replace prefixes that exist already."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyArguments:
+    """Say whether prefixes are whole and unaltered; exits with 1 if one is not."""
+
+    paths: Positional[tuple[str, ...]]
+    """Prefixes, and folders that hold some at any depth."""
+    full: bool = False
+    """Read all tokens too: checksums, and the range of ids."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairArguments:
+    """Make a lost or damaged .idx again from its .bin and manifest.
+
+    It is written only if it has the checksum that the manifest keeps.
+    """
+
+    prefixes: Positional[tuple[str, ...]]
+    """Prefixes whose .idx is missing or damaged."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class InitArguments:
     """Print a config file with every setting, its default and what it means."""
 

@@ -22,9 +22,13 @@ from .arguments import (
     GenerateArguments,
     InitArguments,
     InspectArguments,
+    MergeArguments,
     PreprocessArguments,
     PretrainArguments,
+    RepairArguments,
+    SplitArguments,
     TokenizeArguments,
+    VerifyArguments,
 )
 from .config import ConfigError, RunConfig, build, read_config, to_toml
 from .pipeline.config import PreprocessConfig, SourceConfig
@@ -122,6 +126,37 @@ def inspect(arguments: InspectArguments) -> None:
     sys.stdout.write(answer(arguments).rstrip() + "\n")
 
 
+def merge(arguments: MergeArguments) -> None:
+    """Run `gristmill merge`."""
+    from .maintenance import merge as run
+
+    sys.stdout.write(run(arguments))
+
+
+def split(arguments: SplitArguments) -> None:
+    """Run `gristmill split`."""
+    from .maintenance import split as run
+
+    sys.stdout.write(run(arguments))
+
+
+def verify(arguments: VerifyArguments) -> None:
+    """Run `gristmill verify`."""
+    from .maintenance import verify as run
+
+    text, is_good = run(arguments)
+    sys.stdout.write(text)
+    if not is_good:
+        sys.exit(1)
+
+
+def repair(arguments: RepairArguments) -> None:
+    """Run `gristmill repair`."""
+    from .maintenance import repair as run
+
+    sys.stdout.write(run(arguments))
+
+
 def init(arguments: InitArguments) -> None:
     """Run `gristmill init`."""
     sources = (SourceConfig(path="texts/{language}/*.jsonl.zst"),)
@@ -156,6 +191,10 @@ COMMANDS: dict[str, tuple[type[Any], Any]] = {
     "generate": (GenerateArguments, generate),
     "inspect": (InspectArguments, inspect),
     "tokenize": (TokenizeArguments, tokenize),
+    "merge": (MergeArguments, merge),
+    "split": (SplitArguments, split),
+    "verify": (VerifyArguments, verify),
+    "repair": (RepairArguments, repair),
     "init": (InitArguments, init),
     "demo": (DemoArguments, demo),
 }

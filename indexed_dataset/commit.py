@@ -1,8 +1,8 @@
 """The files of a prefix while it is written: bytes in, a whole prefix or none out.
 
-Files grow under temporary names. The .bin, .origin and .json are renamed first and the .idx last,
-and when a prefix is replaced its old .idx goes first: a prefix opens by its .idx, so a kill at any
-moment leaves the old prefix, none, or the whole new one. The lock on the temporary .idx, held from
+Files grow under temporary names. The others are renamed first and the .idx last, and when a prefix
+is replaced its old .idx goes first: a prefix opens by its .idx, so a kill at any moment leaves the
+old prefix, none, or the whole new one. The lock on the temporary .idx, held from
 the first byte to the last rename and dropped by the system on a kill, keeps other writers out.
 """
 
@@ -11,11 +11,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import glob
 import logging
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 from .atomic import TEMPORARY_MARK, disk_full, is_disk_full, sync_folder
 from .errors import IndexedDatasetError, PrefixBusyError, PrefixExistsError
@@ -23,8 +25,10 @@ from .paths import prefix_paths, strip_suffix
 
 logger = logging.getLogger(__name__)
 
-FileKind = Literal["bin", "idx", "json", "origin"]
+_KINDS = re.compile(r"bin|json|origin|[a-z][a-z0-9_]*\.side")
+"""Files beside the .idx, by what follows `PREFIX.` in their names."""
 
+_MARK = f"{TEMPORARY_MARK}build"
 _BUFFER_BYTES = 4 << 20
 
 
@@ -44,14 +48,14 @@ class UnfinishedPrefix:
         self.prefix = strip_suffix(prefix)
         self.paths = prefix_paths(prefix)
         self._overwrite = overwrite
-        self._files: dict[FileKind, BinaryIO] = {}
+        self._files: dict[str, BinaryIO] = {}
         self._refuse_existing()
         self.paths.idx.parent.mkdir(parents=True, exist_ok=True)
         self._files["idx"] = self._lock_index()
         try:
             self._refuse_existing()  # another writer may have finished before we had the lock
             self._files["idx"].truncate(0)  # what a killed writer left
-            for kind in ("bin", "json", "origin"):
+            for kind in self._kinds_on_disk(_MARK):
                 self._temporary(kind).unlink(missing_ok=True)
         except BaseException:
             self.abort()
@@ -62,41 +66,37 @@ class UnfinishedPrefix:
         """Whether it can still be written to: neither committed nor aborted."""
         return bool(self._files)
 
-    def write(self, kind: FileKind, data: bytes | memoryview) -> None:
-        """Append to one of the files.
+    def write(self, kind: str, data: bytes | memoryview) -> None:
+        """Append to the file `PREFIX.kind`.
 
         Raises:
             DiskFullError: no space left; the temporary files are removed, as on any error here,
                 since nothing may follow half a document.
         """
-        if not self._files:
-            raise IndexedDatasetError(
-                f"{self.prefix}: this builder is finished or was aborted. Make a new one"
-            )
-        with self._aborting(kind):
-            if kind not in self._files:
-                self._files[kind] = self._temporary(kind).open("wb", buffering=_BUFFER_BYTES)
-            self._files[kind].write(data)
+        with self.aborting(kind):
+            self._stream(kind).write(data)
 
-    def commit(self) -> None:
-        """Let the prefix appear, with every file that was written to."""
-        for kind in ("bin", "idx"):
+    def descriptor(self, kind: str) -> int:
+        """Return the file `PREFIX.kind`, open for writing at any position (inside `aborting`)."""
+        return self._stream(kind).fileno()
+
+    def commit(self, *, only_index: bool = False) -> None:
+        """Let the prefix appear, with every file that was written to.
+
+        Args:
+            only_index: the other files of the prefix stay as they are.
+        """
+        for kind in ("idx",) if only_index else ("bin", "idx"):
             self.write(kind, b"")  # an empty dataset has an empty .bin
         for kind, stream in self._files.items():
-            with self._aborting(kind):
+            with self.aborting(kind):
                 stream.flush()
                 os.fsync(stream.fileno())
-        with self._aborting("idx"):
+        with self.aborting("idx"):
             folder = self.paths.idx.parent
             self._refuse_existing()
-            self.paths.idx.unlink(missing_ok=True)
-            sync_folder(folder)
-            for kind in ("bin", "origin", "json"):
-                if kind in self._files:
-                    os.replace(self._temporary(kind), getattr(self.paths, kind))
-                else:
-                    getattr(self.paths, kind).unlink(missing_ok=True)
-            sync_folder(folder)
+            if not only_index:
+                self._replace_all_but_the_index(folder)
             os.replace(self._temporary("idx"), self.paths.idx)
             sync_folder(folder)
         self._close()
@@ -113,15 +113,42 @@ class UnfinishedPrefix:
                 stream.close()
         self._files = {}
 
+    def _replace_all_but_the_index(self, folder: Path) -> None:
+        self.paths.idx.unlink(missing_ok=True)
+        sync_folder(folder)
+        for kind in self._kinds_on_disk(""):
+            if kind not in self._files:
+                self._final(kind).unlink(missing_ok=True)
+        for kind in self._files:
+            if kind != "idx":
+                os.replace(self._temporary(kind), self._final(kind))
+        sync_folder(folder)
+
+    def _kinds_on_disk(self, mark: str) -> list[str]:
+        """Return what stands between `PREFIX.` and `mark` in the names of its other files."""
+        stem = f"{self.prefix}."
+        names = glob.glob(f"{glob.escape(stem)}*{mark}")
+        kinds = [name[len(stem) : len(name) - len(mark)] for name in names]
+        return sorted(kind for kind in kinds if _KINDS.fullmatch(kind))
+
+    def _stream(self, kind: str) -> BinaryIO:
+        if not self._files:
+            raise IndexedDatasetError(
+                f"{self.prefix}: this builder is finished or was aborted. Make a new one"
+            )
+        if kind not in self._files:
+            self._files[kind] = self._temporary(kind).open("wb", buffering=_BUFFER_BYTES)
+        return self._files[kind]
+
     @contextlib.contextmanager
-    def _aborting(self, kind: FileKind) -> Iterator[None]:
+    def aborting(self, kind: str) -> Iterator[None]:
         """Remove what is unfinished when the block fails, and explain a full disk."""
         try:
             yield
         except BaseException as error:
             self.abort()
             if is_disk_full(error):
-                raise disk_full(getattr(self.paths, kind), error) from error
+                raise disk_full(self._final(kind), error) from error
             raise
 
     def _refuse_existing(self) -> None:
@@ -136,9 +163,11 @@ class UnfinishedPrefix:
                 "written. Choose another prefix, remove its files, or allow overwriting"
             )
 
-    def _temporary(self, kind: FileKind) -> Path:
-        final: Path = getattr(self.paths, kind)
-        return final.with_name(f"{final.name}{TEMPORARY_MARK}build")
+    def _final(self, kind: str) -> Path:
+        return Path(f"{self.prefix}.{kind}")
+
+    def _temporary(self, kind: str) -> Path:
+        return Path(f"{self.prefix}.{kind}{_MARK}")
 
     def _lock_index(self) -> BinaryIO:
         """Open the temporary .idx and hold its lock."""

@@ -56,3 +56,11 @@ class TokenizerMismatchError(IndexedDatasetError):
 
 class UnknownOrderError(IndexedDatasetError):
     """A sample order, or a way to treat documents, was asked for that is not offered."""
+
+
+class DocumentNotFoundError(IndexedDatasetError):
+    """A document that was to be dropped is in none of the datasets."""
+
+
+class RepairError(IndexedDatasetError):
+    """An index cannot be made again; nothing was written."""

@@ -10,14 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from .errors import ManifestError, UnsupportedVersionError
+from .errors import IndexedDatasetError, ManifestError, UnsupportedVersionError
+from .format import storage_dtype
 
 SCHEMA_VERSION = 1
 CHECKSUM_ALGORITHM = "blake2b-128"
@@ -26,6 +28,7 @@ CHECKSUM_BLOCK_BYTES = 64 << 20
 
 _COUNT_KEYS = ("documents", "tokens", "text_bytes")
 _DIGEST = re.compile(r"[0-9a-f]{32}")
+_STREAM_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +45,20 @@ class Checksums:
     """Digest of the whole .idx."""
     origin: str | None = None
     """Digest of the whole .origin, where there is one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SideStreamEntry:
+    """One array beside the tokens, e.g. a loss mask: entry i belongs to token i of the .bin."""
+
+    dtype: str
+    """numpy's name of its dtype, one of those that the .bin can have."""
+    suffix: str
+    """What follows PREFIX in the name of its file: `.NAME.side`."""
+    aligned_with: Literal["tokens"] = "tokens"
+    """What its entries stand for, one each."""
+    blocks: tuple[str, ...] = ()
+    """One digest for each `Checksums.block_bytes` of its file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,8 +103,8 @@ class DatasetManifest:
     """The same for each source."""
     origin_files: tuple[str, ...] = ()
     """Names that the file numbers in PREFIX.origin stand for, relative to their source."""
-    side_streams: Mapping[str, Any] = field(default_factory=dict)
-    """Reserved: arrays aligned with the tokens."""
+    side_streams: Mapping[str, SideStreamEntry] = field(default_factory=dict)
+    """Arrays aligned with the tokens, by name."""
     checksums: Checksums | None = None
     """Digests of the files, so that `verify` can find altered bytes."""
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -100,6 +117,18 @@ class DatasetManifest:
     def to_json(self) -> str:
         """Return the text of PREFIX.json: the same manifest gives the same bytes."""
         return json.dumps(_plain(self), sort_keys=True, indent=1) + "\n"
+
+    def wrong_sums(self) -> Iterator[str]:
+        """Yield what does not add up to the totals in the tables of languages and sources."""
+        for noun, table in (("languages", self.languages), ("sources", self.sources)):
+            for key, total in (
+                ("documents", self.num_documents),
+                ("tokens", self.num_tokens),
+                ("text_bytes", self.text_bytes),
+            ):
+                said = sum(row[key] for row in table.values())
+                if table and total is not None and said != total:
+                    yield f"the {key} of all {noun} add up to {said}, not {total}"
 
     @classmethod
     def from_json(cls, text: str | bytes, path: Path) -> DatasetManifest:
@@ -139,6 +168,22 @@ class DatasetManifest:
         return cls.from_json(text, path)
 
 
+def side_suffix(name: str) -> str:
+    """Return what follows PREFIX in the file name of a side stream.
+
+    Example: side_suffix("loss_mask") == ".loss_mask.side".
+
+    Raises:
+        ManifestError: the name is not made of small letters, digits and underscores.
+    """
+    if not _STREAM_NAME.fullmatch(name):
+        raise ManifestError(
+            f"{name!r} cannot name a side stream, because it is a part of a file's name: use small "
+            "letters, digits and underscores, a letter first"
+        )
+    return f".{name}.side"
+
+
 class BlockHasher:
     """Digests of a byte stream: one for each block of `block_bytes`."""
 
@@ -168,9 +213,18 @@ class BlockHasher:
         return (*self._finished, self._digest.hexdigest())
 
 
+def file_digest(path: Path) -> str | None:
+    """Return the digest of a whole file, as `Checksums` has it; None if there is no such file."""
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, partial(hashlib.blake2b, digest_size=16)).hexdigest()
+    except FileNotFoundError:
+        return None
+
+
 def _plain(value: Any) -> Any:
     """Turn dataclasses, tuples and mappings into what json writes."""
-    if isinstance(value, (DatasetManifest, Checksums)):
+    if isinstance(value, (DatasetManifest, Checksums, SideStreamEntry)):
         return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
@@ -210,6 +264,10 @@ _TEXT = (lambda value: isinstance(value, str), "a text")
 _OBJECT = (lambda value: isinstance(value, dict), "an object")
 _TABLE = (_is_count_table, "a table of documents, tokens and text_bytes")
 _DIGEST_HEX = (_is_digest, "32 hex digits")
+_DIGESTS = (
+    lambda value: isinstance(value, list) and all(map(_is_digest, value)),
+    "a list of 32 hex digits each",
+)
 
 _OPTIONAL = frozenset(
     {"text_bytes", "vocab_size", "eod_id", "max_token_id", "tokenizer", "split", "group"}
@@ -242,18 +300,18 @@ _RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "gristmill": _TEXT,
     "algorithm": _TEXT,
     "block_bytes": _SIZE,
-    "bin": (
-        lambda value: isinstance(value, list) and all(map(_is_digest, value)),
-        "a list of 32 hex digits each",
-    ),
+    "bin": _DIGESTS,
     "idx": _DIGEST_HEX,
     "origin": _DIGEST_HEX,
+    "suffix": _TEXT,
+    "aligned_with": (lambda value: value == "tokens", '"tokens"'),
+    "blocks": _DIGESTS,
 }
-"""For each field of a manifest and its checksums: the test it must pass, and that in words."""
+"""For each field of a manifest and what is in it: the test it must pass, and that in words."""
 
 
 def _checked_fields(cls: type, raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Return the arguments of a manifest (or of its checksums) from JSON, each one checked."""
+    """Return the arguments of a manifest (or of a part of it) from JSON, each one checked."""
     known = {f.name for f in fields(cls)}
     for name in sorted(known ^ set(raw)):
         state = "is missing" if name in known else "is not known"
@@ -271,5 +329,24 @@ def _checked_fields(cls: type, raw: Mapping[str, Any], path: Path) -> dict[str, 
             )
         if name == "checksums" and value is not None:
             value = Checksums(**_checked_fields(Checksums, value, path))
+        if name == "side_streams":
+            value = {key: _side_stream(key, entry, path) for key, entry in value.items()}
         values[name] = tuple(value) if isinstance(value, list) else value
     return values
+
+
+def _side_stream(name: str, raw: Any, path: Path) -> SideStreamEntry:
+    """Return the entry of one side stream from JSON, checked."""
+    if not isinstance(raw, dict):
+        raise ManifestError(f"{path}: the side stream {name!r} is {str(raw)[:80]!r}, not an object")
+    entry = SideStreamEntry(**_checked_fields(SideStreamEntry, raw, path))
+    if entry.suffix != side_suffix(name):
+        raise ManifestError(
+            f"{path}: the side stream {name!r} has the suffix {entry.suffix!r}, not "
+            f"{side_suffix(name)!r}. The manifest is damaged: copy or write the dataset again"
+        )
+    try:
+        storage_dtype(entry.dtype)
+    except (TypeError, IndexedDatasetError) as error:
+        raise ManifestError(f"{path}: the side stream {name!r}: {error}") from None
+    return entry

@@ -1,26 +1,36 @@
 """A prefix in, everything that is wrong with it out.
 
 Fast: header, sizes, every entry of the index, the manifest's counts. Full: the tokens too, that is
-checksums and the range of ids. Opening a dataset does the constant-time part of the fast check.
+checksums and the range of ids, block by block in threads. Opening a dataset does the constant-time
+part of the fast check.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .errors import IndexedDatasetError
 from .format import check_index_arrays
-from .manifest import BlockHasher, Checksums, DatasetManifest
+from .manifest import CHECKSUM_BLOCK_BYTES, DatasetManifest, file_digest
 from .paths import prefix_paths
 from .reader import IndexedDataset
+from .side_streams import SideStream
 
-_CHUNK_BYTES = 8 << 20
+_CHUNK_BYTES = 1 << 20
+_MAX_THREADS = 8
+
+Progress = Callable[[int], None]
+"""Called with the bytes read since the last call, by one thread at a time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +61,7 @@ def verify(
     full: bool = False,
     *,
     tokenizer_fingerprint: str | None = None,
+    progress: Progress | None = None,
 ) -> VerifyReport:
     """Check a prefix; problems are listed, not raised.
 
@@ -58,6 +69,7 @@ def verify(
         prefix: path without suffix.
         full: read every token: checksums of all files and range of ids.
         tokenizer_fingerprint: of the tokenizer that the dataset is to be used with.
+        progress: called with the bytes of tokens (and side streams) that were read since.
     """
     paths = prefix_paths(prefix)
     try:
@@ -90,8 +102,9 @@ def verify(
         problems += _manifest_problems(manifest, paths.json, tokenizer_fingerprint)
         if manifest.checksums is None:
             unchecked.append("checksums: the manifest has none")
+        problems += _side_stream_problems(dataset)
     if full:
-        problems += _content_problems(dataset)
+        problems += _content_problems(dataset, progress)
     else:
         unchecked.append("tokens: not read (full verification does)")
     return VerifyReport(
@@ -117,49 +130,107 @@ def _manifest_problems(
         for name, number in (("max_token_id", manifest.max_token_id), ("eod_id", manifest.eod_id)):
             if number is not None and number >= manifest.vocab_size:
                 yield f"{path}: {name} {number} is not below vocab_size {manifest.vocab_size}"
-    for noun, table in (("languages", manifest.languages), ("sources", manifest.sources)):
-        for key, total in (
-            ("documents", manifest.num_documents),
-            ("tokens", manifest.num_tokens),
-            ("text_bytes", manifest.text_bytes),
-        ):
-            said = sum(row[key] for row in table.values())
-            if table and total is not None and said != total:
-                yield f"{path}: the {key} of all {noun} add up to {said}, not {total}"
+    for problem in manifest.wrong_sums():
+        yield f"{path}: {problem}"
 
 
-def _content_problems(dataset: IndexedDataset) -> Iterator[str]:
+def _side_stream_problems(dataset: IndexedDataset) -> Iterator[str]:
+    for name in () if dataset.manifest is None else dataset.manifest.side_streams:
+        try:
+            SideStream(dataset, name)
+        except IndexedDatasetError as error:
+            yield str(error)
+
+
+def _content_problems(dataset: IndexedDataset, progress: Progress | None) -> Iterator[str]:
     """Read everything once."""
     paths, manifest = prefix_paths(dataset.prefix), dataset.manifest
     checksums = None if manifest is None else manifest.checksums
-    hasher = BlockHasher(max((checksums or Checksums()).block_bytes, 1))
-    lows, highs = [0], [-1]
-    for chunk in _chunks(paths.bin):
-        hasher.update(chunk)
-        tokens = np.frombuffer(chunk, dtype=dataset.dtype)
-        lows.append(tokens.min())
-        highs.append(tokens.max())
+    size = dataset.num_tokens * dataset.dtype.itemsize
+    block_bytes = CHECKSUM_BLOCK_BYTES if checksums is None else checksums.block_bytes
+    expected = None if checksums is None else checksums.bin
+    if expected is not None and -(-size // block_bytes) != len(expected):
+        yield (
+            f"{paths.bin}: {len(expected)} checksums in the manifest for {size} bytes in blocks of "
+            f"{block_bytes}. The manifest is damaged: copy or write the dataset again"
+        )
+        block_bytes, expected = CHECKSUM_BLOCK_BYTES, None
+    if block_bytes % dataset.dtype.itemsize:
+        yield f"{paths.bin}: blocks of {block_bytes} bytes cut a token of {dataset.dtype.name}"
+        return
+    read = partial(_read_blocks, block_bytes=block_bytes, progress=progress)
+    blocks = read(paths.bin, size, dataset.dtype)
     if manifest is not None and dataset.dtype.kind != "f":
-        yield from _range_problems(dataset, manifest, int(min(lows)), int(max(highs)))
+        low, high = (
+            min((b.low for b in blocks), default=0),
+            max((b.high for b in blocks), default=-1),
+        )
+        yield from _range_problems(dataset, manifest, int(low), int(high))
+    yield from _block_problems(paths.bin, expected, blocks, block_bytes)
+    for entry in () if manifest is None else manifest.side_streams.values():
+        path, dtype = Path(dataset.prefix + entry.suffix), np.dtype(entry.dtype)
+        size = dataset.num_tokens * dtype.itemsize
+        if path.exists() and path.stat().st_size == size:  # else it is a problem already
+            found = read(path, size, dtype)
+            yield from _block_problems(path, entry.blocks, found, block_bytes)
     if checksums is None:
         return
-    found = hasher.hexdigests()
-    if len(found) != len(checksums.bin):
-        yield f"{paths.bin}: {len(found)} blocks, but the manifest has {len(checksums.bin)}"
-    for block, (said, digest) in enumerate(zip(checksums.bin, found, strict=False)):
-        if said != digest:
-            yield (
-                f"{paths.bin}: block {block} (from byte {block * checksums.block_bytes}) has "
-                f"checksum {digest}, the manifest says {said}: its bytes were altered. Copy or "
-                "write the dataset again"
-            )
-    for path, expected in ((paths.idx, checksums.idx), (paths.origin, checksums.origin)):
-        if expected is None:
+    for path, digest in ((paths.idx, checksums.idx), (paths.origin, checksums.origin)):
+        if digest is None:
             continue
-        actual = _file_digest(path)
-        if actual != expected:
+        actual = file_digest(path)
+        if actual != digest:
             state = "is missing" if actual is None else f"has checksum {actual}"
-            yield (f"{path} {state}, the manifest says {expected}. Copy or write the dataset again")
+            yield (f"{path} {state}, the manifest says {digest}. Copy or write the dataset again")
+
+
+class _Block(NamedTuple):
+    """What one block of a file is known by."""
+
+    digest: str
+    low: Any
+    high: Any
+
+
+def _read_blocks(
+    path: Path, size: int, dtype: np.dtype[Any], *, block_bytes: int, progress: Progress | None
+) -> list[_Block]:
+    """Read a file block by block; the digests of several are made at the same time."""
+    lock = threading.Lock()
+
+    def read(start: int) -> _Block:
+        digest, lows, highs = hashlib.blake2b(digest_size=16), [], []
+        with open(path, "rb", buffering=0) as stream:
+            for position in range(start, min(start + block_bytes, size), _CHUNK_BYTES):
+                count = min(_CHUNK_BYTES, start + block_bytes - position, size - position)
+                data = os.pread(stream.fileno(), count, position)
+                if len(data) != count:
+                    break  # cut off meanwhile: the digest will differ
+                digest.update(data)
+                values = np.frombuffer(data, dtype)
+                lows.append(values.min())
+                highs.append(values.max())
+                if progress is not None:
+                    with lock:
+                        progress(count)
+        return _Block(digest.hexdigest(), min(lows, default=0), max(highs, default=-1))
+
+    num_threads = min(len(os.sched_getaffinity(0)), _MAX_THREADS)
+    with ThreadPoolExecutor(num_threads) as pool:
+        return list(pool.map(read, range(0, size, block_bytes)))
+
+
+def _block_problems(
+    path: Path, expected: tuple[str, ...] | None, found: list[_Block], block_bytes: int
+) -> Iterator[str]:
+    for number, block in enumerate(found):
+        said = None if expected is None else expected[number] if number < len(expected) else "none"
+        if said not in (None, block.digest):
+            yield (
+                f"{path}: block {number} (from byte {number * block_bytes}) has checksum "
+                f"{block.digest}, the manifest says {said}: its bytes were altered. Copy or write "
+                "the dataset again"
+            )
 
 
 def _range_problems(
@@ -174,19 +245,3 @@ def _range_problems(
         )
     if dataset.num_tokens and manifest.max_token_id not in (None, high):
         yield f"{path}: the largest id is {high}, the manifest says {manifest.max_token_id}"
-
-
-def _file_digest(path: Path) -> str | None:
-    digest = hashlib.blake2b(digest_size=16)
-    try:
-        for chunk in _chunks(path):
-            digest.update(chunk)
-    except FileNotFoundError:
-        return None
-    return digest.hexdigest()
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    with open(path, "rb") as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            yield chunk

@@ -1,16 +1,16 @@
-"""Writing a prefix: token arrays in, PREFIX.bin, .idx, .json (and .origin) out.
+"""Writing a prefix: token arrays in, PREFIX.bin, .idx, .json (.origin, .NAME.side) out.
 
 The .bin and .idx are those that megatron-core's builder writes for the same documents. Ids are
 checked and checksums taken on the way; `commit.py` sees to it that the prefix appears whole or
-not at all. Memory: 8 bytes a document (its length and its number of sequences).
+not at all. Memory: what `growing_index.py` holds, whatever the number of documents.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from array import array as growing_array
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
@@ -19,11 +19,11 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .. import __version__
 from .commit import UnfinishedPrefix
-from .errors import IndexedDatasetError, ManifestError, TokenRangeError
-from .format import MAX_SEQUENCE_TOKENS, dtype_for_vocab_size, pack_header, storage_dtype
-from .manifest import BlockHasher, Checksums, DatasetManifest
-
-_CHUNK = 1 << 20  # sequences turned into index bytes in one go
+from .errors import IndexedDatasetError, ManifestError
+from .format import MAX_SEQUENCE_TOKENS, storage_dtype
+from .growing_index import GrowingIndex
+from .manifest import BlockHasher, Checksums, DatasetManifest, SideStreamEntry, side_suffix
+from .storing import as_stored, token_dtype
 
 
 class IndexedDatasetBuilder:
@@ -41,6 +41,10 @@ class IndexedDatasetBuilder:
         empty_documents: what `add_document([])` and a zero length in `add_documents` leave in the
             index: "no_sequence" (as megatron-core's add_document) or "empty_sequence" (as its
             add_documents). The document is counted either way.
+        multimodal: store a mode for each sequence (0 text, 1 image), as megatron-core's builder
+            does with the option of this name.
+        streams: dtype of each side stream: arrays with one entry for each token, such as
+            {"loss_mask": "uint8"}. Every document then comes with its entries.
 
     Raises:
         PrefixExistsError: the prefix exists and `overwrite` is false.
@@ -57,35 +61,42 @@ class IndexedDatasetBuilder:
         *,
         overwrite: bool = False,
         empty_documents: Literal["no_sequence", "empty_sequence"] = "no_sequence",
+        multimodal: bool = False,
+        streams: Mapping[str, DTypeLike] | None = None,
     ) -> None:
         if empty_documents not in ("no_sequence", "empty_sequence"):
             raise IndexedDatasetError(
                 f"empty_documents is {empty_documents!r}; offered: no_sequence, empty_sequence"
             )
-        self._dtype = _stored_dtype(dtype, vocab_size, os.fspath(prefix))
+        self._dtype = token_dtype(dtype, vocab_size, os.fspath(prefix))
+        self._streams = {n: storage_dtype(d) for n, d in sorted((streams or {}).items())}
+        self._stream_hashers = {name: BlockHasher() for name in self._streams}
+        self._kinds = {name: side_suffix(name)[1:] for name in self._streams}
         self._vocab_size = vocab_size
         self._keep_empty = empty_documents == "empty_sequence"
-        # A tenth of the memory of a list of arrays, where documents come one at a time.
-        self._lengths, self._sequences_per_document = growing_array("i"), growing_array("i")
-        self._num_tokens = self._num_documents = 0
         self._max_token_id: int | None = None
         self._has_origins: bool | None = None
         self._bin_hasher, self._origin_hasher = BlockHasher(), hashlib.blake2b(digest_size=16)
         self._files = UnfinishedPrefix(prefix, overwrite=overwrite)
+        self._index = GrowingIndex(self._files.paths.idx.parent, has_modes=multimodal)
 
     def add_document(
         self,
         tokens: ArrayLike,
         sequence_lengths: Sequence[int] | NDArray[np.integer[Any]] | None = None,
+        modes: ArrayLike | None = None,
         *,
         origin: tuple[int, int] | None = None,
+        streams: Mapping[str, ArrayLike] | None = None,
     ) -> None:
         """Add one document.
 
         Args:
             tokens: all its ids, end-of-document token included if it shall have one.
             sequence_lengths: tokens of each of its sequences (default: one sequence).
+            modes: mode of each of its sequences (default: 0, text); multimodal builders only.
             origin: file number and row or byte offset it came from; for all documents or none.
+            streams: for each side stream its entries, one for each token.
 
         Raises:
             TokenRangeError: an id does not fit; nothing of the document is written.
@@ -97,21 +108,32 @@ class IndexedDatasetBuilder:
             lengths = np.asarray(sequence_lengths, dtype=np.int64).reshape(-1)
         self._check_lengths(lengths, array.size)
         origins = None if origin is None else np.array([origin], dtype="<i8")
-        self._append(array, lengths, np.array([lengths.size], dtype=np.int32), origins)
+        self._append(
+            array,
+            lengths,
+            np.array([lengths.size], dtype=np.int32),
+            self._as_modes(modes, lengths.size),
+            origins,
+            self._as_entries(streams, array.size),
+        )
 
     def add_documents(
         self,
         tokens: ArrayLike,
         lengths: ArrayLike,
         *,
+        modes: ArrayLike | None = None,
         origins: NDArray[np.int64] | None = None,
+        streams: Mapping[str, ArrayLike] | None = None,
     ) -> None:
         """Add many documents of one sequence each.
 
         Args:
             tokens: integer[num_tokens], the ids of all documents back to back.
             lengths: integer[num_documents], tokens of each document.
+            modes: integer[num_documents], mode of each (default: 0, text).
             origins: int64[num_documents, 2], file number and row or byte offset of each.
+            streams: for each side stream number[num_tokens], the entries of all tokens.
 
         Raises:
             TokenRangeError: an id does not fit; nothing of the batch is written.
@@ -120,10 +142,12 @@ class IndexedDatasetBuilder:
         sizes = np.asarray(lengths, dtype=np.int64).reshape(-1)
         self._check_lengths(sizes, array.size)
         counts = np.ones(sizes.size, dtype=np.int32)
+        chosen = self._as_modes(modes, sizes.size)
         if not self._keep_empty:
             counts[sizes == 0] = 0
+            chosen = None if chosen is None else chosen[sizes > 0]
             sizes = sizes[sizes > 0]
-        self._append(array, sizes, counts, origins)
+        self._append(array, sizes, counts, chosen, origins, self._as_entries(streams, array.size))
 
     def finalize(
         self,
@@ -152,21 +176,17 @@ class IndexedDatasetBuilder:
             DiskFullError: no space left; the temporary files are removed.
         """
         try:
-            for noun, table in (("languages", languages), ("sources", sources)):
-                self._check_table(noun, table or {}, text_bytes)
             if eod_id is not None and not 0 <= eod_id < (self._vocab_size or eod_id + 1):
                 raise ManifestError(
                     f"{self._files.paths.json}: eod_id {eod_id} is not below vocab_size "
                     f"{self._vocab_size}. Give the tokenizer's own id and size"
                 )
-            lengths = np.asarray(self._lengths, dtype=np.int32)
-            counts = np.asarray(self._sequences_per_document, dtype=np.int32)
-            index_digest = self._write_index(lengths, counts)
+            index_digest = self._write_index()
             manifest = DatasetManifest(
                 dtype=self._dtype.name,
-                num_documents=self._num_documents,
-                num_sequences=lengths.size,
-                num_tokens=self._num_tokens,
+                num_documents=self._index.num_documents,
+                num_sequences=self._index.num_sequences,
+                num_tokens=self._index.num_tokens,
                 text_bytes=text_bytes,
                 vocab_size=self._vocab_size,
                 eod_id=eod_id,
@@ -180,6 +200,14 @@ class IndexedDatasetBuilder:
                 languages=languages or {},
                 sources=sources or {},
                 origin_files=tuple(origin_files),
+                side_streams={
+                    name: SideStreamEntry(
+                        dtype=dtype.name,
+                        suffix=side_suffix(name),
+                        blocks=self._stream_hashers[name].hexdigests(),
+                    )
+                    for name, dtype in self._streams.items()
+                },
                 checksums=Checksums(
                     bin=self._bin_hasher.hexdigests(),
                     idx=index_digest,
@@ -189,18 +217,27 @@ class IndexedDatasetBuilder:
                 stages=stages or {},
                 gristmill=__version__,
             )
+            for problem in manifest.wrong_sums():
+                raise ManifestError(
+                    f"{self._files.paths.json} would be wrong: {problem}. Count every document "
+                    "that is added exactly once"
+                )
             text = manifest.to_json()
             DatasetManifest.from_json(text, self._files.paths.json)  # readable, or an error now
             self._files.write("json", text.encode())
+            for name in self._streams:
+                self._files.write(self._kinds[name], b"")  # an empty dataset has an empty one
             self._files.commit()
         except BaseException:
             self.abort()
             raise
+        self._index.close()
         return manifest
 
     def abort(self) -> None:
         """Write nothing: remove the temporary files. Harmless after `finalize`."""
         self._files.abort()
+        self._index.close()
 
     def __enter__(self) -> IndexedDatasetBuilder:
         return self
@@ -221,7 +258,9 @@ class IndexedDatasetBuilder:
         tokens: NDArray[Any],
         lengths: NDArray[np.int64],
         counts: NDArray[np.int32],
+        modes: NDArray[np.int8] | None,
         origins: NDArray[np.int64] | None,
+        entries: Mapping[str, NDArray[Any]],
     ) -> None:
         """Write checked tokens and remember the shape of their documents."""
         has_origins = origins is not None
@@ -240,48 +279,68 @@ class IndexedDatasetBuilder:
             self._origin_hasher.update(rows.tobytes())
             self._files.write("origin", rows.tobytes())
         self._has_origins = has_origins
+        for name, values in entries.items():
+            raw = values.view(np.uint8).data
+            self._files.write(self._kinds[name], raw)
+            self._stream_hashers[name].update(raw)
         raw = tokens.view(np.uint8).data
         self._files.write("bin", raw)
         self._bin_hasher.update(raw)
-        self._lengths.frombytes(lengths.astype(np.int32).tobytes())
-        self._sequences_per_document.frombytes(counts.tobytes())
-        self._num_tokens += tokens.size
-        self._num_documents += counts.size
+        with self._files.aborting("idx"):
+            self._index.append(lengths.astype(np.int32), counts, modes)
         if tokens.size and self._dtype.kind != "f":
             self._max_token_id = max(int(tokens.max()), self._max_token_id or 0)
 
     def _as_tokens(self, tokens: ArrayLike) -> NDArray[Any]:
         """Return the tokens in the file's dtype; refuse those that would not survive it."""
-        array = np.asarray(tokens)
-        if array.size == 0:
-            return np.zeros(0, dtype=self._dtype)
-        if array.ndim != 1:
-            raise IndexedDatasetError(
-                f"tokens has shape {array.shape}; give the ids back to back, in one dimension"
-            )
-        if self._dtype.kind == "f" and array.dtype.kind in "fiu":
-            return np.ascontiguousarray(array, dtype=self._dtype)
-        if array.dtype.kind not in "iu":
-            raise IndexedDatasetError(
-                f"tokens has dtype {array.dtype}, but {self._files.paths.bin.name} holds "
-                f"{self._dtype.name}. Convert the ids to integers first"
-            )
-        self._check_range(array)
-        return np.ascontiguousarray(array, dtype=self._dtype)
+        return as_stored(
+            tokens,
+            self._dtype,
+            self._files.paths.bin,
+            vocab_size=self._vocab_size,
+            after=self._index.num_documents,
+        )
 
-    def _check_range(self, array: NDArray[Any]) -> None:
-        limits = np.iinfo(self._dtype)
-        floor, ceiling, reason = int(limits.min), int(limits.max), f"the dtype {self._dtype.name}"
-        if self._vocab_size is not None:
-            floor, ceiling, reason = 0, self._vocab_size - 1, f"vocab_size {self._vocab_size}"
-        if int(array.min()) < floor or int(array.max()) > ceiling:
-            position = int(np.argmax((array < floor) | (array > ceiling)))
-            raise TokenRangeError(
-                f"{self._files.paths.bin}: token id {int(array[position])} does not fit {reason}: "
-                f"ids must be {floor} to {ceiling} (it is token {position} of what was added after "
-                f"document {self._num_documents}). Give the tokenizer's true vocabulary size, or "
-                "check which tokenizer made the ids"
+    def _as_modes(self, modes: ArrayLike | None, num_sequences: int) -> NDArray[np.int8] | None:
+        if not self._index.has_modes:
+            if modes is not None:
+                raise IndexedDatasetError(
+                    f"{self._files.prefix}: modes were given, but the builder would not store them."
+                    " Make it with multimodal=True"
+                )
+            return None
+        if modes is None:
+            return np.zeros(num_sequences, np.int8)
+        chosen = np.asarray(modes)
+        if chosen.shape != (num_sequences,) or (chosen != chosen.astype(np.int8)).any():
+            raise IndexedDatasetError(
+                f"modes has shape {chosen.shape} for {num_sequences} sequences, or one does not "
+                "fit int8: give one small whole number for each sequence"
             )
+        return chosen.astype(np.int8)
+
+    def _as_entries(
+        self, streams: Mapping[str, ArrayLike] | None, num_tokens: int
+    ) -> dict[str, NDArray[Any]]:
+        """Return the entries of each side stream in its dtype, in the order of their names."""
+        given = {} if streams is None else dict(streams)
+        if set(given) != set(self._streams):
+            raise IndexedDatasetError(
+                f"{self._files.prefix} has the side streams {sorted(self._streams)}, but entries "
+                f"of {sorted(given)} were given: streams and tokens would no longer match. Name "
+                "all streams when the builder is made, and give each with every document"
+            )
+        entries = {}
+        for name, dtype in self._streams.items():
+            path = Path(f"{self._files.prefix}{side_suffix(name)}")
+            after = self._index.num_documents
+            entries[name] = as_stored(given[name], dtype, path, vocab_size=None, after=after)
+            if entries[name].size != num_tokens:
+                raise IndexedDatasetError(
+                    f"{path}: {entries[name].size} entries for {num_tokens} tokens. Give one for "
+                    "each token"
+                )
+        return entries
 
     def _check_lengths(self, lengths: NDArray[np.int64], num_tokens: int) -> None:
         if lengths.size and int(lengths.min()) < 0:
@@ -299,22 +358,7 @@ class IndexedDatasetBuilder:
                 f"{MAX_SEQUENCE_TOKENS}. Give the document in several sequences"
             )
 
-    def _check_table(
-        self, noun: str, table: Mapping[str, Mapping[str, int]], text_bytes: int | None
-    ) -> None:
-        """Refuse counts per language or source that do not add up."""
-        written = {"documents": self._num_documents, "tokens": self._num_tokens}
-        if text_bytes is not None:
-            written["text_bytes"] = text_bytes
-        for key, total in written.items():
-            said = sum(row[key] for row in table.values())
-            if table and said != total:
-                raise ManifestError(
-                    f"{self._files.paths.json}: the {key} of all {noun} add up to {said}, but the "
-                    f"prefix has {total}. Count every document that is added exactly once"
-                )
-
-    def _write_index(self, lengths: NDArray[np.int32], counts: NDArray[np.int32]) -> str:
+    def _write_index(self) -> str:
         """Fill the .idx in bounded memory; return its digest."""
         digest = hashlib.blake2b(digest_size=16)
 
@@ -322,40 +366,5 @@ class IndexedDatasetBuilder:
             digest.update(data)
             self._files.write("idx", data)
 
-        put(pack_header(self._dtype, lengths.size, counts.size + 1))
-        for first in range(0, lengths.size, _CHUNK):
-            put(lengths[first : first + _CHUNK].astype("<i4").tobytes())
-        position = 0
-        for first in range(0, lengths.size, _CHUNK):
-            chunk = lengths[first : first + _CHUNK].astype(np.int64) * self._dtype.itemsize
-            ends = position + np.cumsum(chunk)
-            put((ends - chunk).astype("<i8").tobytes())
-            position = int(ends[-1])
-        sequence = 0
-        put(np.zeros(1, dtype="<i8").tobytes())
-        for first in range(0, counts.size, _CHUNK):
-            bounds = sequence + np.cumsum(counts[first : first + _CHUNK], dtype=np.int64)
-            put(bounds.astype("<i8").tobytes())
-            sequence = int(bounds[-1])
+        self._index.write(self._dtype, put)
         return digest.hexdigest()
-
-
-def _stored_dtype(dtype: DTypeLike | None, vocab_size: int | None, prefix: str) -> np.dtype[Any]:
-    """Return the dtype of the file, checked against the size of the vocabulary."""
-    if vocab_size is None:
-        if dtype is None:
-            raise IndexedDatasetError(
-                f"neither dtype nor vocab_size is given for {prefix}: the width of a token is "
-                "unknown. Give vocab_size (and dtype only to differ from the default)"
-            )
-        return storage_dtype(dtype)
-    default = dtype_for_vocab_size(vocab_size)
-    if dtype is None:
-        return default
-    stored = storage_dtype(dtype)
-    if stored.kind == "f" or vocab_size - 1 > int(np.iinfo(stored).max):
-        raise TokenRangeError(
-            f"{prefix}: dtype {stored.name} does not hold every id of a vocabulary of "
-            f"{vocab_size}. Leave dtype out ({default.name} would be taken), or give a wider one"
-        )
-    return stored

@@ -174,7 +174,7 @@ def test_counts_that_do_not_add_up_are_an_error_and_nothing_appears(tmp_path):
     builder = IndexedDatasetBuilder(tmp_path / "data", vocab_size=10)
     builder.add_document([1, 2])
     row = {"documents": 1, "tokens": 3, "text_bytes": 5}
-    with pytest.raises(ManifestError, match=r"tokens of all languages add up to 3.*has 2"):
+    with pytest.raises(ManifestError, match=r"tokens of all languages add up to 3, not 2"):
         builder.finalize(languages={"eng_Latn": row})
 
     assert list(tmp_path.iterdir()) == []
