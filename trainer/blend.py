@@ -99,6 +99,12 @@ def resume_blend(
     Raises:
         DataChangedError: other data than the checkpoint's; says what differs.
     """
+    if "start" not in state:
+        raise DataChangedError(
+            f"{where} was written by an older gristmill, whose order of samples this one does not "
+            "have: going on would repeat some samples and miss others. Go on with the gristmill "
+            "that wrote it, or train in a new output folder"
+        )
     old = state["datasets"]
     new = {name: TokenSplit(shards).fingerprint for name, shards in train.items()}
     rewritten = [f"{k} has other tokens" for k in old if k in new and old[k] != new[k]]

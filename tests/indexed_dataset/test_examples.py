@@ -1,7 +1,9 @@
 """The examples run as they are printed in the documentation."""
 
+import importlib
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -78,3 +80,41 @@ def test_the_hugging_face_trainer_learns_from_our_samples(write_prefix, tmp_path
     assert len(losses) == 12
     assert losses[-1] < losses[0] - 1
     assert (tmp_path / "out" / "model.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_megatron_core_draws_from_our_files(folder, tmp_path):
+    pytest.importorskip("megatron.core", reason="megatron-core is not installed (extra `test`)")
+    options = ("--sequence-length", "16", "--cache", str(tmp_path / "cache"))
+    result = subprocess.run(
+        [sys.executable, str(EXAMPLES / "megatron_core.py"), str(folder), *options],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert result.returncode == 0, result.stderr
+    assert "Megatron reads 100 samples from 2 prefixes\nsample 0: " in result.stdout
+    assert result.stdout.count(", 16 tokens of sum ") == 3
+
+
+@pytest.mark.slow
+def test_the_data_module_gives_litgpt_tokens_and_the_label_after_them(folder, monkeypatch):
+    torch = pytest.importorskip("torch", reason="torch is not installed (extra `trainer`)")
+    try:
+        importlib.import_module("litgpt.data")
+    except ImportError:  # it pins an older huggingface_hub than ours: a stand-in of its base class
+        module = types.ModuleType("litgpt.data")
+        module.DataModule = object
+        monkeypatch.setitem(sys.modules, "litgpt", types.ModuleType("litgpt"))
+        monkeypatch.setitem(sys.modules, "litgpt.data", module)
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    data_module = importlib.import_module("litgpt_data_module").Gristmill(folder.parent)
+    data_module.connect(batch_size=4, max_seq_length=16)
+    whole = list(data_module.train_dataloader())
+    data_module.consumed_samples = 8
+    rest = list(data_module.train_dataloader())
+
+    assert {batch.shape for batch in whole} == {(4, 17)}
+    assert len(rest) == len(whole) - 2
+    assert all(torch.equal(a, b) for a, b in zip(whole[2:], rest, strict=True))
