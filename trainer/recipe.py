@@ -105,7 +105,18 @@ def resolve_config(config: PretrainConfig) -> PretrainConfig:
     dtype = compute_dtype(config.training.precision, choose_device(config))
     precision = cast(Precision, precision_name(dtype))
     training = dataclasses.replace(config.training, precision=precision)
-    return dataclasses.replace(config, model=resolve(config.model), training=training)
+    model = resolve(config.model)
+    if model.positions == "learned":
+        lengths = (phase.sequence_length for phase in config.data.phases)
+        longest = max(config.data.sequence_length, *lengths, 0)
+        model = dataclasses.replace(model, max_positions=model.max_positions or longest)
+        if model.max_positions < longest:
+            raise ValueError(
+                f"model.max_positions = {model.max_positions} is less than the longest "
+                f"sequence_length, {longest}: its last tokens would have no position. Raise it, or "
+                "set 0"
+            )
+    return dataclasses.replace(config, model=model, training=training)
 
 
 def check_run(config: PretrainConfig, data: TrainingData, num_ranks: int) -> None:
