@@ -241,8 +241,16 @@ def load_weights(model: Transformer, folder: Path) -> None:
     Raises:
         CheckpointError: the files cannot be read.
     """
-    state = {f"weight.{name}": value.detach() for name, value in model.named_parameters()}
-    _load(state, folder, no_dist=True)
+    load_tensors({f"weight.{n}": value.detach() for n, value in model.named_parameters()}, folder)
+
+
+def load_tensors(state: dict[str, torch.Tensor], folder: Path) -> None:
+    """Fill whole tensors (`weight.NAME`, `mean.NAME`, ...) from a checkpoint of any layout.
+
+    Raises:
+        CheckpointError: the files cannot be read.
+    """
+    _load(dict(state), folder, no_dist=True)
 
 
 def _load(state: dict[str, Any], folder: Path, no_dist: bool) -> None:

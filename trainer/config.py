@@ -17,7 +17,7 @@ Precision = Literal["auto", "float32", "bfloat16", "float64"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
-    """A decoder. The defaults are Llama's: RMSNorm, rotary positions, shared key/value heads, SwiGLU.
+    """A decoder; by default Llama's: RMSNorm, rotary positions, shared key/value heads, SwiGLU.
 
     Qwen3: query_key_norm and a head_size of its own. GPT-2: norm = "layer", positions = "learned",
     activation = "gelu", biases.
@@ -41,7 +41,8 @@ class ModelConfig:
     positions: Literal["rotary", "learned"] = "rotary"
     """rotary: queries and keys turn with their place; learned: a table added to the embedding."""
     max_positions: int = 0
-    """Rows of the learned table; 0: the longest sequence length of the training."""
+    """Rows of the learned table (of rotary positions, only what an export names as the longest
+    context); 0: the longest sequence length of the training."""
     activation: Literal["swiglu", "gelu"] = "swiglu"
     """swiglu: two matrices in, one gating the other; gelu: one matrix in (tanh approximation)."""
     biases: bool = False
@@ -157,6 +158,9 @@ class TrainingConfig:
     """Samples of one optimizer step over all ranks."""
     micro_batch_size: int = 8
     """Samples that one rank computes at once; gradients of the rest are accumulated."""
+    init_from: str = ""
+    """Hugging Face folder (Llama, Qwen3, GPT-2) whose weights the training starts from; it says
+    what the model is. Empty: start from random weights."""
     seed: int = 0
     """Of the initial weights and of the sample order."""
     precision: Precision = "auto"

@@ -245,7 +245,7 @@ def count_parameters(config: ModelConfig, vocab_size: int) -> int:
 
 
 def count_product_parameters(config: ModelConfig, vocab_size: int) -> int:
-    """Return the parameters of the matrices that a token is multiplied with: no look-up, no norm."""
+    """Return the parameters of matrices that a token is multiplied with: no look-up, no norm."""
     return sum(
         parameter.numel()
         for name, parameter in _shapes(config, vocab_size).named_parameters()

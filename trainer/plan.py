@@ -14,7 +14,7 @@ from .config import PretrainConfig
 from .data import TrainingData, open_data
 from .launch import choose_device, count_ranks, threads_per_rank
 from .model import count_parameters, count_product_parameters, pad_vocabulary
-from .recipe import check_run, resolve_config
+from .resolved import check_run, resolve_config
 
 _PAGE_WIDTH = 80
 _PROBE_SECONDS = 0.5
@@ -49,8 +49,8 @@ def flops_per_token(config: PretrainConfig, vocab_size: int) -> float:
 
     6 for each parameter of a matrix product (the embedding lookup is none, the output layer is
     one), and 6 * layers * width * sequence_length for causal attention, width being num_heads *
-    head_size: half of the 12 * layers * width * sequence_length of full attention (Chowdhery et al. 2022,
-    arXiv:2204.02311, appendix B).
+    head_size: half of the 12 * layers * width * sequence_length of full attention (Chowdhery et
+    al. 2022, arXiv:2204.02311, appendix B).
     """
     model = config.model
     width = model.num_heads * model.head_size
