@@ -24,6 +24,7 @@ from .open_files import Reopenable, open_for_reading
 
 _CHECKED_AT_OPEN_BYTES = 1 << 20  # an index up to this size is checked whole: half a millisecond
 _DIGESTED_AT_OPEN_BYTES = 1 << 18  # and up to this one its digest is made: a third of one
+_CHUNK_DOCUMENTS = 1 << 18  # looked at in one go
 _REMEDY = "The index is damaged: copy or write the dataset again"
 
 
@@ -99,12 +100,24 @@ class Index:
     @property
     def document_lengths(self) -> NDArray[np.int64]:
         """int64[num_documents], tokens of each document (computed: 8 bytes a document)."""
-        ends = np.zeros(self.num_sequences + 1, dtype=np.int64)
-        np.cumsum(self.lengths, dtype=np.int64, out=ends[1:])
-        bounds = np.asarray(self.document_indices)
-        if bounds.min() < 0 or bounds.max() > self.num_sequences:
-            raise self._corrupt("a document bound lies outside of the sequences")
-        return np.diff(ends[bounds])
+        lengths = np.empty(self.num_documents, dtype=np.int64)
+        for first in range(0, self.num_documents, _CHUNK_DOCUMENTS):
+            stop = min(first + _CHUNK_DOCUMENTS, self.num_documents)
+            lengths[first:stop] = self.document_lengths_between(first, stop)
+        return lengths
+
+    def document_lengths_between(self, first: int, stop: int) -> NDArray[np.int64]:
+        """Return int64[stop - first], tokens of the documents [first, stop)."""
+        bounds = np.asarray(self.document_indices[first : stop + 1])
+        low, high = int(bounds[0]), int(bounds[-1])
+        if not 0 <= low <= high <= self.num_sequences or (np.diff(bounds) < 0).any():
+            raise self._corrupt(f"the bounds of the documents {first} to {stop} are not in order")
+        ends = np.zeros(high - low + 1, dtype=np.int64)
+        np.cumsum(self.lengths[low:high], out=ends[1:])
+        starts = self.pointers[low:high] - self.header.dtype.itemsize * ends[:-1]
+        if len(starts) and (starts != starts[0]).any():
+            raise self._corrupt(f"the sequences {low} to {high} are not in order")
+        return np.diff(ends[bounds - low])
 
     def sequence_span(self, number: int) -> tuple[int, int]:
         """Return the tokens of the .bin, from and to, that sequence `number` has."""

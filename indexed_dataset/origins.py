@@ -33,14 +33,14 @@ def read_origins(path: Path, num_documents: int, first: int, count: int) -> NDAr
             "again"
         ) from None
     with os.fdopen(descriptor, "rb", buffering=0) as stream:
-        check_origin_size(path, os.fstat(descriptor).st_size, num_documents)
+        _check_size(path, os.fstat(descriptor).st_size, num_documents)
         rows = np.fromfile(stream, "<i8", 2 * count, offset=ROW_BYTES * first)
     if len(rows) != 2 * count:
-        check_origin_size(path, path.stat().st_size, num_documents)  # cut off while it was read
+        _check_size(path, path.stat().st_size, num_documents)  # cut off while it was read
     return rows.reshape(-1, 2)
 
 
-def check_origin_size(path: Path, size: int, num_documents: int) -> None:
+def _check_size(path: Path, size: int, num_documents: int) -> None:
     """Refuse an .origin that does not have one row for each document."""
     if size != ROW_BYTES * num_documents:
         raise TruncatedDataError(

@@ -171,6 +171,11 @@ class IndexedDataset:
         """int64[num_documents], tokens of each document (computed: 8 bytes a document)."""
         return self._index.document_lengths
 
+    def document_lengths_between(self, first: int, stop: int) -> NDArray[np.int64]:
+        """int64[n], tokens of the documents [first, stop), cut to those that there are."""
+        stop = min(stop, self.num_documents)
+        return self._index.document_lengths_between(min(max(first, 0), stop), stop)
+
     def document_starts(self, start: int, stop: int) -> NDArray[np.int64]:
         """Return the token positions in [start, stop) at which a document with tokens starts.
 

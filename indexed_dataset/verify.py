@@ -22,7 +22,7 @@ import numpy as np
 from .errors import IndexedDatasetError
 from .format import check_index_arrays
 from .manifest import CHECKSUM_BLOCK_BYTES, DatasetManifest, file_digest
-from .origins import check_origin_size
+from .origins import read_origins
 from .paths import prefix_paths
 from .reader import IndexedDataset
 from .side_streams import SideStream
@@ -140,7 +140,7 @@ def _side_stream_problems(dataset: IndexedDataset) -> Iterator[str]:
     for name in () if dataset.manifest is None else dataset.manifest.side_streams:
         try:
             SideStream(dataset, name)
-        except IndexedDatasetError as error:
+        except (IndexedDatasetError, OSError) as error:
             yield str(error)
 
 
@@ -151,18 +151,19 @@ def _file_problems(dataset: IndexedDataset, *, full: bool) -> Iterator[str]:
         return
     known = [(paths.idx, manifest.checksums.idx)]
     if manifest.checksums.origin is not None:
-        if full or not paths.origin.exists():
-            known.append((paths.origin, manifest.checksums.origin))
+        try:
+            read_origins(paths.origin, dataset.num_documents, 0, 0)  # its size, and that it is one
+        except (IndexedDatasetError, OSError) as error:
+            yield str(error)
         else:
-            try:
-                check_origin_size(paths.origin, paths.origin.stat().st_size, dataset.num_documents)
-            except IndexedDatasetError as error:
-                yield str(error)
+            known += [(paths.origin, manifest.checksums.origin)] * full
     for path, digest in known:
         actual = file_digest(path)
         if actual != digest:
-            state = "is missing" if actual is None else f"has checksum {actual}"
-            yield (f"{path} {state}, the manifest says {digest}. Copy or write the dataset again")
+            yield (
+                f"{path} has checksum {actual}, the manifest says {digest}: it was altered. Copy "
+                "or write the dataset again"
+            )
 
 
 def _content_problems(dataset: IndexedDataset, progress: Progress | None) -> Iterator[str]:
