@@ -17,10 +17,18 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import IndexedDatasetError, ManifestError, PrefixNotFoundError, TruncatedDataError
+from .errors import (
+    CorruptIndexError,
+    IndexedDatasetError,
+    ManifestError,
+    PrefixNotFoundError,
+    TruncatedDataError,
+)
 from .index import Index
 from .manifest import DatasetManifest
+from .manifest_fields import shown
 from .open_files import Descriptor, Reopenable
+from .origins import read_origins
 from .paths import PrefixPaths, prefix_paths, strip_suffix
 
 _REMEDY = "Copy or write the dataset again"
@@ -163,6 +171,11 @@ class IndexedDataset:
         """int64[num_documents], tokens of each document (computed: 8 bytes a document)."""
         return self._index.document_lengths
 
+    def document_lengths_between(self, first: int, stop: int) -> NDArray[np.int64]:
+        """int64[n], tokens of the documents [first, stop), cut to those that there are."""
+        stop = min(stop, self.num_documents)
+        return self._index.document_lengths_between(min(max(first, 0), stop), stop)
+
     def document_starts(self, start: int, stop: int) -> NDArray[np.int64]:
         """Return the token positions in [start, stop) at which a document with tokens starts.
 
@@ -186,14 +199,14 @@ class IndexedDataset:
         number = self._number(index, self.num_documents, "document")
         if self.manifest is None or not self._paths.origin.exists():
             return None
-        with open(self._paths.origin, "rb") as stream:
-            row = np.frombuffer(os.pread(stream.fileno(), 16, 16 * number), dtype="<i8")
+        ((file, offset),) = read_origins(self._paths.origin, self.num_documents, number, 1).tolist()
         files = self.manifest.origin_files
-        if len(row) != 2 or not 0 <= row[0] < len(files):
-            raise TruncatedDataError(
-                f"{self._paths.origin} has no usable row for document {number}. {_REMEDY}"
+        if not 0 <= file < len(files):
+            raise IndexedDatasetError(
+                f"{self._paths.origin}: document {number} came from file {file}, but the manifest "
+                f"lists {len(files)}. {_REMEDY}"
             )
-        return files[int(row[0])], int(row[1])
+        return files[file], offset
 
     @cached_property
     def fingerprint(self) -> str:
@@ -260,9 +273,16 @@ class IndexedDataset:
         ):
             if said != found:
                 raise ManifestError(
-                    f"{self._paths.json} says {name} = {said}, but the .bin and .idx have {found}: "
-                    f"they do not belong together. {_REMEDY}"
+                    f"{self._paths.json} says {name} = {shown(said)}, but the .bin and .idx have "
+                    f"{found}: they do not belong together. {_REMEDY}"
                 )
+        checksums, digest = manifest.checksums, self._index.digest
+        if checksums is not None and digest is not None and digest != checksums.idx:
+            raise CorruptIndexError(
+                f"{self._paths.idx} has the checksum {digest}, but {self._paths.json.name} says "
+                f"{checksums.idx}: one of them was altered or is of another dataset. {_REMEDY}, or "
+                "let `gristmill repair` make the index again"
+            )
 
     def _number(self, index: int, size: int, noun: str) -> int:
         """Return a place in [0, size), counted from the end if negative."""

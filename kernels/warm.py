@@ -9,6 +9,7 @@ from .distinct import shingle_sets
 from .hashing import hash_documents
 from .megatron import blend_greedily, build_sample_index
 from .minhash import band_keys
+from .packing import pack_best_fit
 from .permutation import NUM_KEYS, permute
 from .similarity import set_jaccard
 from .verification import verify_group
@@ -28,4 +29,5 @@ def compile_all() -> None:
     resolve_components(parents)
     build_sample_index(np.ones(1, np.int32), np.zeros(1, np.int32), 1, 1)
     blend_greedily(np.ones(1), np.ones(1, np.int64), np.zeros(1, np.int64), 0, 1)
+    pack_best_fit(np.array([1, 3], np.int64), 2)
     permute(parents, 1, np.arange(NUM_KEYS, dtype=np.uint64))
