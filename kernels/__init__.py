@@ -15,7 +15,9 @@ from typing import Any
 PUBLIC_KERNELS = {  # no module may be named like a kernel, or it would hide it
     "hash_documents": "hashing",
     "band_keys": "minhash",
-    "shingle_sets": "distinct",
+    "shingle_lists": "distinct",
+    "shingle_sets": "payload",
+    "source_shingles": "payload",
     "set_jaccard": "similarity",
     "verify_group": "verification",
     "unite_edges": "components",
