@@ -1,92 +1,12 @@
 """The stage from clean documents to verdicts: who is kept, who is not, and why."""
 
-import hashlib
-import json
 import random
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from gristmill.pipeline import dedup, jaccard
-from gristmill.pipeline.config import DedupConfig, PreprocessConfig
-from gristmill.pipeline.documents import VERDICT_SCHEMA, document_schema
-from gristmill.pipeline.executors import LocalExecutor
-from gristmill.pipeline.progress import Progress
-from gristmill.pipeline.stage import Marker
 
-STARTS, ENDS = ["ba", "ke", "mi", "so", "tu", "ra", "ne", "vo"], ["lan", "dor", "pit", "sum"]
-WORDS = [start + end for start in STARTS for end in ENDS]
-
-
-def make_text(rng, num_words):
-    return " ".join(rng.choice(WORDS) for _ in range(num_words))
-
-
-def edit(rng, text, num_edits):
-    """Replace words; each costs up to five shingles of a long text."""
-    words = text.split()
-    for place in rng.sample(range(len(words)), num_edits):
-        words[place] = f"new{rng.randrange(10**6)}"
-    return " ".join(words)
-
-
-def document_id(text):
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
-
-
-class Run:
-    """A folder with clean documents, as the stage `clean` leaves it."""
-
-    def __init__(self, output):
-        self.output = output
-        self.markers = {}
-        (output / "documents").mkdir(parents=True, exist_ok=True)
-        (output / "rejected").mkdir(exist_ok=True)
-
-    def add(self, unit, texts, rejected=(), rows_per_group=3, source="web"):
-        path = self.output / "documents" / f"{unit}.parquet"
-        rows = [
-            {
-                "id": document_id(text),
-                "input_id": f"{unit}-{row}",
-                "text": text,
-                "language": "eng_Latn",
-                "source": source,
-                "origin_file": f"{unit}.jsonl",
-                "origin_offset": row,
-            }
-            for row, text in enumerate(texts)
-        ]
-        table = pa.Table.from_pylist(rows, schema=document_schema())
-        pq.write_table(table, path, row_group_size=rows_per_group)
-        outputs = [(f"documents/{unit}.parquet", path.stat().st_size)]
-        if rejected:
-            reject_file = self.output / "rejected" / f"{unit}.jsonl"
-            reject_file.write_text("".join(json.dumps(row) + "\n" for row in rejected))
-            outputs.append((f"rejected/{unit}.jsonl", reject_file.stat().st_size))
-        content = hashlib.blake2b(json.dumps([texts, list(rejected)]).encode()).hexdigest()
-        self.markers[unit] = Marker(
-            unit=unit, fingerprint=content, counts={}, outputs=tuple(outputs)
-        )
-        return self
-
-    def dedup(self, workers=1, **settings):
-        """Run dedup; return the rows of all verdicts."""
-        config = PreprocessConfig(dedup=DedupConfig(**{"partitions": 3, **settings}))
-        with LocalExecutor(workers) as executor:
-            self.verdict_markers = dedup.run(
-                config, self.output, self.markers, executor, Progress(quiet=True)
-            )
-        return self.verdicts()
-
-    def verdicts(self):
-        rows = []
-        for unit in self.markers:
-            table = pq.read_table(self.output / "verdicts" / f"{unit}.parquet")
-            assert table.schema.equals(VERDICT_SCHEMA)
-            rows += table.to_pylist()
-        return rows
+from .dedup_runs import Run, document_id, edit, make_text
 
 
 @pytest.fixture
@@ -298,10 +218,6 @@ def test_pairs_that_are_not_compared_are_reported(run, caplog, monkeypatch):
     assert "candidate pairs were not compared" in caplog.text
 
 
-def verdict_bytes(run):
-    return {path.name: path.read_bytes() for path in (run.output / "verdicts").glob("*.parquet")}
-
-
 def fill(run, seed=10):
     rng = random.Random(seed)
     texts = [make_text(rng, rng.randrange(5, 150)) for _ in range(40)]
@@ -320,13 +236,13 @@ def test_one_and_two_workers_and_any_number_of_partitions_write_the_same_bytes(t
     three.dedup(workers=1, partitions=1)
 
     assert {row["reason"] for row in verdicts} == {None, "exact_duplicate", "near_duplicate"}
-    assert verdict_bytes(one) == verdict_bytes(two) == verdict_bytes(three)
+    assert one.verdict_bytes() == two.verdict_bytes() == three.verdict_bytes()
 
 
 def test_running_again_does_nothing_and_a_lost_file_is_made_again_alike(tmp_path, monkeypatch):
     run = fill(Run(tmp_path / "output"))
     run.dedup()
-    before = verdict_bytes(run)
+    before = run.verdict_bytes()
     (run.output / "verdicts" / "00002.parquet").unlink()
     (run.output / "work" / "verify" / "part-00001-of-00003.npy").unlink()
 
@@ -337,7 +253,7 @@ def test_running_again_does_nothing_and_a_lost_file_is_made_again_alike(tmp_path
     monkeypatch.setattr(dedup, "write_buckets", fail)
     run.dedup()
 
-    assert verdict_bytes(run) == before
+    assert run.verdict_bytes() == before
 
 
 def test_no_input_at_all_gives_no_verdict(run):
