@@ -68,7 +68,11 @@ def main() -> None:
     for path in sorted(folder.glob("*.jsonl*")):
         corpus = read_corpus(path)
         pairs, sets, shifts = similar_pairs(corpus)
-        for name, tool in (("gristmill", ours), ("datatrove", datatrove), ("text-dedup", text_dedup)):
+        for name, tool in (
+            ("gristmill", ours),
+            ("datatrove", datatrove),
+            ("text-dedup", text_dedup),
+        ):
             outcome = tool(corpus)
             if outcome is not None:
                 print(row(corpus, name, outcome, pairs, sets), flush=True)
@@ -148,13 +152,18 @@ def ours(corpus: Corpus) -> Outcome:
 
         config = PreprocessConfig(sources=(SourceConfig(path=str(path)),))
         output = Path(name) / "output"
-        preprocess(config, output=output, workers=1, until="dedup", console=Console(file=io.StringIO()))
+        preprocess(
+            config, output=output, workers=1, until="dedup", console=Console(file=io.StringIO())
+        )
         table = pa.concat_tables(
             pq.read_table(file) for file in sorted((output / "verdicts").glob("*.parquet"))
         )
     by_id = {int(row["input_id"]): row for row in table.to_pylist()}
     rows = [by_id[number] for number in range(len(corpus.texts))]
-    return Outcome([row["cluster_id"] or n for n, row in enumerate(rows)], np.array([row["kept"] for row in rows]))
+    return Outcome(
+        [row["cluster_id"] or n for n, row in enumerate(rows)],
+        np.array([row["kept"] for row in rows]),
+    )
 
 
 def write_jsonl(path: Path, corpus: Corpus) -> None:

@@ -14,7 +14,8 @@ together; everything else is sorted in parts of bounded size:
 8. verdicts: one row for every document that was read (by unit);
 9. index, where wanted: keys of what was kept, for a later run (by unit).
 
-What is large and done with is removed on the way: band keys and buckets after 4, shingles after 7.
+What is large and done with is removed on the way: band keys after 3, buckets after 4, shingles
+after 7.
 A stage that must be done again makes them again.
 """
 
@@ -283,6 +284,8 @@ class _Dedup:
             if not are_done(buckets, bands, self.output):
                 self.make_bands()
             members = self.run_units(buckets, bands)
+            if not self.config.write_index:
+                self.remove("bands")
             size = 8 * sum(marker.counts["members"] for marker in members.values())
             unit = replace(unit, size_bytes=size)
         marker = self.run_units(stage, [unit])["components"]
