@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .plan import plan_preprocess as plan_preprocess
     from .recipe import preprocess as preprocess
     from .report import Report as Report
+    from .similarity import jaccard as jaccard
+    from .similarity import shingles as shingles
     from .tokenize_inputs import tokenize_files as tokenize_files
     from .tokenizer import Tokenizer as Tokenizer
 
@@ -23,8 +25,10 @@ _HOMES = {
     "PreprocessConfig": "config",
     "Report": "report",
     "Tokenizer": "tokenizer",
+    "jaccard": "similarity",
     "plan_preprocess": "plan",
     "preprocess": "recipe",
+    "shingles": "similarity",
     "tokenize_files": "tokenize_inputs",
 }
 
@@ -32,8 +36,10 @@ __all__ = [
     "PreprocessConfig",
     "Report",
     "Tokenizer",
+    "jaccard",
     "plan_preprocess",
     "preprocess",
+    "shingles",
     "tokenize_files",
 ]
 

@@ -98,14 +98,7 @@ def preprocess(
 
 def _versions() -> dict[str, int]:
     """Return the version of each stage before the tokenizer's, for the manifests."""
-    return {
-        "clean": clean.VERSION,
-        "keys": dedup.KEYS_VERSION,
-        "group": dedup.GROUP_VERSION,
-        "shingles": dedup.SHINGLES_VERSION,
-        "verify": dedup.VERIFY_VERSION,
-        "verdicts": dedup.VERDICTS_VERSION,
-    }
+    return {"clean": clean.VERSION, **dedup.VERSIONS}
 
 
 def _finish(report: Report, output: Path, console: Console) -> Report:
