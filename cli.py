@@ -26,6 +26,7 @@ from .arguments import (
     PreprocessArguments,
     PretrainArguments,
     RepairArguments,
+    ReportArguments,
     SplitArguments,
     TokenizeArguments,
     VerifyArguments,
@@ -119,6 +120,14 @@ def generate(arguments: GenerateArguments) -> None:
         sys.stdout.write(f"{prompt}{text}\n")
 
 
+def report(arguments: ReportArguments) -> None:
+    """Run `gristmill report`."""
+    from .pipeline import make_pages
+
+    for path in make_pages(Path(arguments.run), workers=arguments.workers):
+        sys.stdout.write(f"{path}\n")
+
+
 def inspect(arguments: InspectArguments) -> None:
     """Run `gristmill inspect`."""
     from .inspection import answer
@@ -190,6 +199,7 @@ COMMANDS: dict[str, tuple[type[Any], Any]] = {
     "pretrain": (PretrainArguments, pretrain),
     "generate": (GenerateArguments, generate),
     "inspect": (InspectArguments, inspect),
+    "report": (ReportArguments, report),
     "tokenize": (TokenizeArguments, tokenize),
     "merge": (MergeArguments, merge),
     "split": (SplitArguments, split),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .plan import plan_preprocess as plan_preprocess
     from .recipe import preprocess as preprocess
     from .report import Report as Report
+    from .report_pages import make_pages as make_pages
     from .tokenize_inputs import tokenize_files as tokenize_files
     from .tokenizer import Tokenizer as Tokenizer
 
@@ -23,6 +24,7 @@ _HOMES = {
     "PreprocessConfig": "config",
     "Report": "report",
     "Tokenizer": "tokenizer",
+    "make_pages": "report_pages",
     "plan_preprocess": "plan",
     "preprocess": "recipe",
     "tokenize_files": "tokenize_inputs",
@@ -32,6 +34,7 @@ __all__ = [
     "PreprocessConfig",
     "Report",
     "Tokenizer",
+    "make_pages",
     "plan_preprocess",
     "preprocess",
     "tokenize_files",
