@@ -19,6 +19,7 @@ from typing import Any
 
 from .arguments import (
     DemoArguments,
+    ExportArguments,
     GenerateArguments,
     InitArguments,
     InspectArguments,
@@ -128,6 +129,17 @@ def report(arguments: ReportArguments) -> None:
         sys.stdout.write(f"{path}\n")
 
 
+def export(arguments: ExportArguments) -> None:
+    """Run `gristmill export`."""
+    from .trainer import export_model
+
+    folder = export_model(arguments.checkpoint, arguments.output, precision=arguments.precision)
+    sys.stdout.write(
+        f"{folder}: load it with transformers.AutoModelForCausalLM.from_pretrained, or continue "
+        f"its training with --training.init-from {folder}\n"
+    )
+
+
 def inspect(arguments: InspectArguments) -> None:
     """Run `gristmill inspect`."""
     from .inspection import answer
@@ -198,6 +210,7 @@ COMMANDS: dict[str, tuple[type[Any], Any]] = {
     "preprocess": (PreprocessArguments, preprocess),
     "pretrain": (PretrainArguments, pretrain),
     "generate": (GenerateArguments, generate),
+    "export": (ExportArguments, export),
     "inspect": (InspectArguments, inspect),
     "report": (ReportArguments, report),
     "tokenize": (TokenizeArguments, tokenize),

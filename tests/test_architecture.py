@@ -32,7 +32,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
     },
     "trainer": {
         "ours": {"indexed_dataset"},
-        "others": {"torch", "numpy", "rich", "tensorboard", "tokenizers"},
+        "others": {"torch", "numpy", "rich", "safetensors", "tensorboard", "tokenizers"},
     },
 }
 LAZY = {"indexed_dataset": {"kernels", "fsspec"}, "kernels": set(), "pipeline": {"datasets"}}
