@@ -104,6 +104,19 @@ class GenerateArguments:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReportArguments:
+    """Make the report page and the data card of a run again.
+
+    `gristmill preprocess` makes them at its end; this is for a run of an older version.
+    """
+
+    run: Positional[str]
+    """The output folder of a run."""
+    workers: int = 0
+    """Worker processes; 0: one for each usable CPU."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExportArguments:
     """Write a trained model as a Hugging Face folder: config, safetensors, tokenizer, card."""
 

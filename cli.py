@@ -27,6 +27,7 @@ from .arguments import (
     PreprocessArguments,
     PretrainArguments,
     RepairArguments,
+    ReportArguments,
     SplitArguments,
     TokenizeArguments,
     VerifyArguments,
@@ -120,6 +121,14 @@ def generate(arguments: GenerateArguments) -> None:
         sys.stdout.write(f"{prompt}{text}\n")
 
 
+def report(arguments: ReportArguments) -> None:
+    """Run `gristmill report`."""
+    from .pipeline import make_pages
+
+    for path in make_pages(Path(arguments.run), workers=arguments.workers):
+        sys.stdout.write(f"{path}\n")
+
+
 def export(arguments: ExportArguments) -> None:
     """Run `gristmill export`."""
     from .trainer import export_model
@@ -203,6 +212,7 @@ COMMANDS: dict[str, tuple[type[Any], Any]] = {
     "generate": (GenerateArguments, generate),
     "export": (ExportArguments, export),
     "inspect": (InspectArguments, inspect),
+    "report": (ReportArguments, report),
     "tokenize": (TokenizeArguments, tokenize),
     "merge": (MergeArguments, merge),
     "split": (SplitArguments, split),

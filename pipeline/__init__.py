@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .plan import plan_preprocess as plan_preprocess
     from .recipe import preprocess as preprocess
     from .report import Report as Report
+    from .report_pages import make_pages as make_pages
     from .similarity import jaccard as jaccard
     from .similarity import shingles as shingles
     from .tokenize_inputs import tokenize_files as tokenize_files
@@ -26,6 +27,7 @@ _HOMES = {
     "Report": "report",
     "Tokenizer": "tokenizer",
     "jaccard": "similarity",
+    "make_pages": "report_pages",
     "plan_preprocess": "plan",
     "preprocess": "recipe",
     "shingles": "similarity",
@@ -37,6 +39,7 @@ __all__ = [
     "Report",
     "Tokenizer",
     "jaccard",
+    "make_pages",
     "plan_preprocess",
     "preprocess",
     "shingles",

@@ -32,6 +32,9 @@ class SourceConfig:
     """Fields or columns tried in turn for a document's language, when `language` is empty."""
     columns: tuple[str, ...] = ()
     """Input columns to carry through to the clean documents (url, date, licence, ...)."""
+    licence: str = ""
+    """Licence of all its documents, for the data card; empty: that of a carried `licence` or
+    `license` column, else unknown."""
     priority: int = 0
     """Of two equal documents the one from the source with the lower number is kept."""
     text_unit: Literal["file", "paragraph", "line"] = "file"

@@ -188,6 +188,11 @@ def _run_unit(work: _Work) -> UnitResult:
         ) from error
 
 
+def finished_units(output: Path, stage: str) -> dict[str, Marker]:
+    """Return the markers that a stage has left, whatever their fingerprints, by unit name."""
+    return _read_markers(output / "work" / stage)
+
+
 def _read_markers(folder: Path) -> dict[str, Marker]:
     markers = {}
     for path in sorted(folder.glob("*.json")):

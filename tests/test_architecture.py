@@ -27,6 +27,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "msgspec",
             "rich",
             "langcodes",
+            "jinja2",
         },
     },
     "trainer": {
