@@ -5,7 +5,7 @@ Usage: python benchmarks/start.py [--prefixes 2500] [--repeats 5] [--folder /a/d
 Each line is a Python process of its own: seconds from its start to its end, interpreter and imports
 included, and the most memory that it ever held. The first process of each kind is not counted.
 megatron-core opens the same prefixes and builds its indices in an empty folder, as for a new run,
-without its S x S attention mask. It gets no sparse prefix: its indices of one epoch would have 3 GB.
+without its S x S attention mask. It gets no sparse prefix: the indices of an epoch have 3 GB.
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ def main() -> None:
 def write_prefixes(folder: Path, number: int) -> None:
     """Write prefixes of 40 documents each."""
     folder.mkdir()
+    os.fsync = lambda descriptor: None  # thousands of files that nobody needs after this run
     random = np.random.default_rng(0)
     for place in range(number):
         lengths = random.integers(100, 1500, size=40)
