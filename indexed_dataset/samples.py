@@ -9,9 +9,9 @@
     cu_seqlens: int32[S + 1]    documents="separate" only: bounds of the documents in the sample,
                                 filled up with S so that samples can be stacked.
 
-A sample's tokens and labels are its own and may be changed in place. Where loss_mask or position_ids
-are the same for every sample, all samples share one array: it is read-only, so a change in place is
-an error; copy it first. A PyTorch DataLoader, which wants no read-only arrays, gets copies.
+A sample's tokens and labels are its own and may be changed. A loss_mask or position_ids that
+every sample has alike is one array for all: it is read-only, so changing it in place is an error;
+copy it first. A PyTorch DataLoader, which warns of read-only arrays, is given copies.
 """
 
 from __future__ import annotations
