@@ -1,7 +1,7 @@
 """Indexed datasets: Megatron's .bin/.idx, written, read, checked, sampled and blended.
 
-Reading and sampling need numpy alone, but for a `MegatronBlend`, which needs numba. The names below
-are the whole public surface.
+Reading and sampling need numpy alone, but for a `MegatronBlend` and the order "best_fit", which
+need numba. The names below are the whole public surface.
 
     IndexedDatasetBuilder ─► PREFIX.{bin,idx,json} ─► IndexedDataset
                                      └─► SampleDataset ─► BlendedDataset ─► PhasedBlend
