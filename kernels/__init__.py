@@ -13,9 +13,13 @@ from importlib import import_module
 from typing import Any
 
 PUBLIC_KERNELS = {  # no module may be named like a kernel, or it would hide it
+    "find_json_strings": "json_lines",
+    "unescape_json": "json_escapes",
     "hash_documents": "hashing",
     "band_keys": "minhash",
-    "shingle_sets": "distinct",
+    "shingle_lists": "distinct",
+    "shingle_sets": "payload",
+    "source_shingles": "payload",
     "set_jaccard": "similarity",
     "verify_group": "verification",
     "unite_edges": "components",
