@@ -1,7 +1,8 @@
 """Indexed datasets: Megatron's .bin/.idx, written, read, checked, sampled and blended.
 
-Reading and sampling need numpy alone, but for a `MegatronBlend`, which needs numba. The names below
-are the whole public surface; what is not needed for reading is imported when it is first used.
+Reading and sampling need numpy alone, but for a `MegatronBlend` and the order "best_fit", which
+need numba. The names below are the whole public surface; what is not needed for reading is imported
+when it is first used.
 
     IndexedDatasetBuilder ─► PREFIX.{bin,idx,json} ─► IndexedDataset
                                      └─► SampleDataset ─► BlendedDataset ─► PhasedBlend
