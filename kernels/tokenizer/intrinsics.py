@@ -25,7 +25,7 @@ if numba.config.DISABLE_JIT:
     def load_u64(data: Any, index: Any) -> Any:
         """Return the 8 bytes at data[index], little-endian."""
         i = int(index)
-        raw = bytes(data[i : i + 8])
+        raw = data[i : i + 8].tobytes()[:8]
         return np.uint64(int.from_bytes(raw.ljust(8, b"\0"), "little"))
 
     def store_i32(out: Any, index: Any, value: Any) -> None:

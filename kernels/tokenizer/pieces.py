@@ -52,6 +52,24 @@ def fill_bounds(
 
 
 @kernel
+def prefix_spaces(
+    data: Any, starts: Any, ends: Any, tokens: Any, out: Any, new_starts: Any, new_ends: Any
+) -> None:
+    """Copy segments to `out`, each with a space before it unless it begins with one."""
+    total = np.int64(0)
+    for segment in range(len(starts)):
+        new_starts[segment] = total
+        if tokens[segment] < 0 and starts[segment] < ends[segment]:
+            if data[starts[segment]] != 0x20:
+                out[total] = np.uint8(0x20)
+                total += 1
+            for i in range(starts[segment], ends[segment]):
+                out[total] = data[i]
+                total += 1
+        new_ends[segment] = total
+
+
+@kernel
 def _scan_segments(
     data: Any,
     starts: Any,
