@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -185,13 +185,23 @@ def side_suffix(name: str) -> str:
 
 
 class BlockHasher:
-    """Digests of a byte stream: one for each block of `block_bytes`."""
+    """Digests of a byte stream: one for each block of `block_bytes`.
 
-    def __init__(self, block_bytes: int = CHECKSUM_BLOCK_BYTES) -> None:
+    `finished` are those of the blocks in front of the stream, where one goes on.
+    """
+
+    def __init__(
+        self, block_bytes: int = CHECKSUM_BLOCK_BYTES, finished: Sequence[str] = ()
+    ) -> None:
         self._block_bytes = block_bytes
         self._room = block_bytes
         self._digest = hashlib.blake2b(digest_size=16)
-        self._finished: list[str] = []
+        self._finished = list(finished)
+
+    @property
+    def finished(self) -> tuple[str, ...]:
+        """Digests of the blocks that are whole."""
+        return tuple(self._finished)
 
     def update(self, data: memoryview | bytes) -> None:
         """Add bytes."""

@@ -22,6 +22,7 @@ from .token_bytes import count_token_bytes
 from .tokenizer_files import (
     TokenizerError,
     TokenizerFile,
+    bos_candidates,
     content_fingerprint,
     eod_candidates,
     read_tokenizer_file,
@@ -146,6 +147,25 @@ class Tokenizer:
         """Return the text of ids (special tokens by name, unless skipped)."""
         return str(
             self._engine.decode([int(i) for i in ids], skip_special_tokens=skip_special_tokens)
+        )
+
+    def find_token(self, name: str) -> int | None:
+        """Return the id of a token by its name, None if there is no such token."""
+        found = self._engine.token_to_id(name)
+        return None if found is None else int(found)
+
+    def find_bos(self, wanted: str = "") -> int:
+        """Return the id of the token that begins a text: `wanted`, or the tokenizer's own.
+
+        Raises:
+            TokenizerError: there is none; lists the special tokens that it could be.
+        """
+        for name in [wanted] if wanted else bos_candidates(self.file):
+            if (found := self.find_token(name)) is not None:
+                return found
+        what = f"has no token {wanted!r}" if wanted else "does not say which token begins a text"
+        raise TokenizerError(
+            f"{self.file.path} {what}. Set bos to one of its special tokens: {self._list_special()}"
         )
 
     def token_bytes(self) -> NDArray[np.int32]:
