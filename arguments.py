@@ -77,8 +77,15 @@ class TokenizeArguments:
     """End each document with the end-of-document token."""
     eod: str = ""
     """That token; empty: the tokenizer's own end-of-text token."""
+    prepend_bos: bool = False
+    """Begin each document with the beginning-of-text token."""
+    bos: str = ""
+    """That token; empty: the tokenizer's own."""
+    add_special_tokens: bool = False
+    """Put around each document what the tokenizer's post-processor puts there, as Megatron's
+    preprocess_data.py does unless it is given --tokenizer-hf-no-include-special-tokens."""
     workers: int = 0
-    """Worker processes; 0: one for each usable CPU."""
+    """Threads that encode; 0: one for each usable CPU."""
     overwrite: bool = False
     """Replace a prefix that exists already."""
 

@@ -99,6 +99,9 @@ def tokenize(arguments: TokenizeArguments) -> None:
         json_keys=arguments.json_keys,
         append_eod=arguments.append_eod,
         eod=arguments.eod,
+        prepend_bos=arguments.prepend_bos,
+        bos=arguments.bos,
+        add_special_tokens=arguments.add_special_tokens,
         workers=arguments.workers,
         overwrite=arguments.overwrite,
     )
