@@ -6,6 +6,7 @@ import numpy as np
 
 from .components import resolve_components, unite_edges
 from .distinct import shingle_sets
+from .document_statistics import text_statistics
 from .hashing import hash_documents
 from .megatron import blend_greedily, build_sample_index
 from .minhash import band_keys
@@ -19,6 +20,7 @@ def compile_all() -> None:
     data = np.frombuffer(b"warm kernels", np.uint8)
     offsets = np.array([0, len(data)], np.int64)
     hash_documents(data, offsets)
+    text_statistics(data, offsets, [["a"]], np.zeros(1, np.int32))
     keys = band_keys(data, offsets)
     values, set_offsets, shifts = shingle_sets(data, offsets)
     set_jaccard(values, values)
