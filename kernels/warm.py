@@ -6,6 +6,7 @@ import numpy as np
 
 from .components import resolve_components, unite_edges
 from .distinct import shingle_lists
+from .document_statistics import text_statistics
 from .hashing import hash_documents
 from .json_escapes import unescape_json
 from .json_lines import find_json_strings
@@ -25,6 +26,7 @@ def compile_all() -> None:
     _, _, _, spans = find_json_strings(data, data[:4], offsets[:1])
     unescape_json(data, spans.reshape(-1, 2), np.zeros(0, np.bool_))
     hash_documents(data, offsets)
+    text_statistics(data, offsets, [["a"]], np.zeros(1, np.int32))
     band_keys(data, offsets)
     lists, list_offsets, shifts, windows = shingle_lists(data, offsets)
     sources = np.zeros(1, np.uint64)
