@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .arguments import (
+    DedupArguments,
     DemoArguments,
     GenerateArguments,
     InitArguments,
@@ -99,6 +100,28 @@ def tokenize(arguments: TokenizeArguments) -> None:
         eod=arguments.eod,
         workers=arguments.workers,
         overwrite=arguments.overwrite,
+    )
+
+
+def dedup(arguments: DedupArguments) -> None:
+    """Run `gristmill dedup`."""
+    from .pipeline import dedup_files
+
+    if not arguments.inputs:
+        raise ConfigError(
+            "nothing to dedup: name files, before the options (gristmill dedup a.jsonl "
+            "b.parquet --output DIR)"
+        )
+    dedup_files(
+        arguments.inputs,
+        Path(arguments.output),
+        text_key=arguments.text_key,
+        id_key=arguments.id_key,
+        language=arguments.language,
+        columns=arguments.columns,
+        clean=arguments.clean,
+        dedup=arguments.dedup,
+        workers=arguments.workers,
     )
 
 
@@ -191,6 +214,7 @@ COMMANDS: dict[str, tuple[type[Any], Any]] = {
     "generate": (GenerateArguments, generate),
     "inspect": (InspectArguments, inspect),
     "tokenize": (TokenizeArguments, tokenize),
+    "dedup": (DedupArguments, dedup),
     "merge": (MergeArguments, merge),
     "split": (SplitArguments, split),
     "verify": (VerifyArguments, verify),
