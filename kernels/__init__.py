@@ -20,6 +20,7 @@ PUBLIC_KERNELS = {  # no module may be named like a kernel, or it would hide it
     "verify_group": "verification",
     "unite_edges": "components",
     "resolve_components": "components",
+    "winnow": "winnowing",
     "permute": "permutation",
     "build_sample_index": "megatron",
     "blend_greedily": "megatron",

@@ -12,6 +12,7 @@ from .minhash import band_keys
 from .permutation import NUM_KEYS, permute
 from .similarity import set_jaccard
 from .verification import verify_group
+from .winnowing import winnow
 
 
 def compile_all() -> None:
@@ -28,4 +29,5 @@ def compile_all() -> None:
     resolve_components(parents)
     build_sample_index(np.ones(1, np.int32), np.zeros(1, np.int32), 1, 1)
     blend_greedily(np.ones(1), np.ones(1, np.int64), np.zeros(1, np.int64), 0, 1)
+    winnow(data, offsets, 4, 4)
     permute(parents, 1, np.arange(NUM_KEYS, dtype=np.uint64))
