@@ -49,6 +49,7 @@ from .state import DataChangedError as DataChangedError
 from .verify import VerifyReport as VerifyReport
 from .verify import verify as verify
 from .weights import language_of as language_of
+from .weights import manifest_repeat as manifest_repeat
 from .weights import manifest_weight as manifest_weight
 from .weights import temperature_weights as temperature_weights
 from .weights import whole_weights as whole_weights

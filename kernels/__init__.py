@@ -25,6 +25,7 @@ PUBLIC_KERNELS = {  # no module may be named like a kernel, or it would hide it
     "unite_edges": "components",
     "resolve_components": "components",
     "text_statistics": "document_statistics",
+    "winnow": "winnowing",
     "permute": "permutation",
     "pack_best_fit": "packing",
     "build_sample_index": "megatron",

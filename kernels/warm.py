@@ -17,6 +17,7 @@ from .payload import shingle_sets, source_shingles
 from .permutation import NUM_KEYS, permute
 from .similarity import set_jaccard
 from .verification import verify_group
+from .winnowing import winnow
 
 
 def compile_all() -> None:
@@ -43,4 +44,5 @@ def compile_all() -> None:
     build_sample_index(np.ones(1, np.int32), np.zeros(1, np.int32), 1, 1)
     blend_greedily(np.ones(1), np.ones(1, np.int64), np.zeros(1, np.int64), 0, 1)
     pack_best_fit(np.array([1, 3], np.int64), 2)
+    winnow(data, offsets, 4, 4)
     permute(parents, 1, np.arange(NUM_KEYS, dtype=np.uint64))

@@ -17,7 +17,7 @@ from typing import Literal
 from rich.console import Console
 
 from ..indexed_dataset.atomic import disk_full, is_disk_full
-from . import clean, dedup, dedup_inputs, pack, tokenize, train_tokenizer
+from . import clean, dedup, dedup_inputs, pack, rehydration, tokenize, train_tokenizer
 from .check import check_config, open_given_tokenizer
 from .config import PreprocessConfig
 from .executors import Executor, LocalExecutor
@@ -93,6 +93,7 @@ def preprocess(
                 f"{output / 'verdicts'} and {output / 'rejected'} have every document"
             )
 
+        schedule = rehydration.run(config, output, verdicts, executor, progress)
         tokenizer = train_tokenizer.run(config, output, verdicts, executor, progress)
         if until == "tokenizer":
             report = build_report(until, cleaned, verdicts, fertility=tokenizer.fertility)
@@ -101,8 +102,13 @@ def preprocess(
         tokenized = tokenize.run(config, output, verdicts, tokenizer, executor, progress)
         packed = None
         if until == "pack":
-            packed = pack.run(config, output, tokenized, tokenizer, executor, progress, _versions())
+            packed = pack.run(
+                config, output, tokenized, tokenizer, executor, progress, _versions(), schedule
+            )
         report = build_report(until, cleaned, verdicts, tokenized, packed, tokenizer.fertility)
+        report.rehydration = rehydration.describe(schedule)
+        if schedule is not None and packed is not None:
+            report.repeats = rehydration.describe_groups(packed)
         return finish(report)
 
 
