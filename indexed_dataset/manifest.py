@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -199,13 +199,23 @@ def side_suffix(name: str) -> str:
 
 
 class BlockHasher:
-    """Digests of a byte stream: one for each block of `block_bytes`."""
+    """Digests of a byte stream: one for each block of `block_bytes`.
 
-    def __init__(self, block_bytes: int = CHECKSUM_BLOCK_BYTES) -> None:
+    `finished` are those of the blocks in front of the stream, where one goes on.
+    """
+
+    def __init__(
+        self, block_bytes: int = CHECKSUM_BLOCK_BYTES, finished: Sequence[str] = ()
+    ) -> None:
         self._block_bytes = block_bytes
         self._room = block_bytes
         self._digest = hashlib.blake2b(digest_size=16)
-        self._finished: list[str] = []
+        self._finished = list(finished)
+
+    @property
+    def finished(self) -> tuple[str, ...]:
+        """Digests of the blocks that are whole."""
+        return tuple(self._finished)
 
     def update(self, data: memoryview | bytes) -> None:
         """Add bytes."""

@@ -25,6 +25,7 @@ from .tokenizer_files import (
     WELL_KNOWN_EOD,
     TokenizerError,
     TokenizerFile,
+    bos_candidates,
     eod_candidates,
     read_tokenizer_file,
 )
@@ -112,6 +113,11 @@ class Tokenizer:
         return 0 if self._fast is None else self._fast.num_added_tokens
 
     @property
+    def special_ids(self) -> dict[str, int]:
+        """Ids of the special tokens, by their names."""
+        return {name: self._facts.ids[name] for name in self._facts.special}
+
+    @property
     def eod_id(self) -> int:
         """Id of the token that ends a document.
 
@@ -133,13 +139,16 @@ class Tokenizer:
         data: NDArray[np.uint8],
         offsets: NDArray[np.int64],
         add_special_tokens: bool = False,
+        *,
+        threads: int | None = None,
     ) -> tuple[Tokens, NDArray[np.int64]]:
-        """Encode documents.
+        """Encode documents. Several threads may call it at once.
 
         Args:
             data: uint8[num_bytes], the UTF-8 text of all documents, one after the other.
             offsets: int64[num_documents + 1]; document i is data[offsets[i]:offsets[i + 1]].
             add_special_tokens: add what the tokenizer's post-processor adds (BOS, say).
+            threads: how many threads this call uses; None: `threads` of the tokenizer.
 
         Returns:
             ids: uint16 or int32 (`dtype`) [num_tokens], of all documents, one after the other.
@@ -157,7 +166,7 @@ class Tokenizer:
                 offsets,
                 self.dtype,
                 add_special_tokens=add_special_tokens,
-                threads=self.threads,
+                threads=self.threads if threads is None else threads,
             )
         texts = (
             bytes(data[start:end])
@@ -179,6 +188,20 @@ class Tokenizer:
         """Return the text of ids (special tokens by name, unless skipped)."""
         return str(
             self._library.decode([int(i) for i in ids], skip_special_tokens=skip_special_tokens)
+        )
+
+    def find_bos(self, wanted: str = "") -> int:
+        """Return the id of the token that begins a text: `wanted`, or the tokenizer's own.
+
+        Raises:
+            TokenizerError: there is none; lists the special tokens that it could be.
+        """
+        for name in [wanted] if wanted else bos_candidates(self.file):
+            if (found := self._id_of(name)) is not None:
+                return found
+        what = f"has no token {wanted!r}" if wanted else "does not say which token begins a text"
+        raise TokenizerError(
+            f"{self.file.path} {what}. Set bos to one of its special tokens: {self._list_special()}"
         )
 
     def token_bytes(self) -> NDArray[np.int32]:
