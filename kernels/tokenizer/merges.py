@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..jit import as_readonly
 from ..jit import borrowing_kernel as kernel
 
 RANK_BITS, ID_BITS = 24, 20
@@ -59,6 +60,21 @@ class Scratch(NamedTuple):
     before: Any  # int32[n]
     behind: Any  # int32[n]
     heap: Any  # int64[2 * n]
+
+
+def empty_tables() -> MergeTables:
+    """Return tables without merges, in which each byte is its own id."""
+    none = np.full(65536, NO_RANK, np.int32)
+    return MergeTables(
+        byte_ids=as_readonly(np.arange(256, dtype=np.int32), np.int32),
+        byte_pairs=as_readonly(none, np.int32),
+        char_ids=as_readonly(np.full(65536, -1, np.int32), np.int32),
+        char_ranks=as_readonly(none, np.int32),
+        risk_before=as_readonly(none, np.int32),
+        risk_behind=as_readonly(none, np.int32),
+        slots=as_readonly(np.full(16, _EMPTY, np.uint64), np.uint64),
+        rank_ids=as_readonly(np.zeros(1, np.int32), np.int32),
+    )
 
 
 @kernel

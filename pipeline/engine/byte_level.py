@@ -14,6 +14,7 @@ from ...kernels.tokenizer.characters import find_unmerged, measure_characters
 from ...kernels.tokenizer.classes import load_classes
 from ...kernels.tokenizer.merges import ALWAYS, ID_BITS, NO_RANK, RANK_BITS, MergeTables, Scratch, insert_pairs
 from ...kernels.tokenizer.nfc import compose_segments, first_odd, load_compose_tables
+from ...kernels.tokenizer.piece_merges import new_scratch
 from ...kernels.tokenizer.pieces import SLACK, prefix_spaces
 from .. import cuts
 from ..token_bytes import byte_level_alphabet
@@ -110,11 +111,6 @@ class State:
 
     memo: Memo
     scratch: Scratch
-
-
-def new_scratch(size: int) -> Scratch:
-    """Return scratch for pieces of up to size - 2 bytes; pages that are not touched cost nothing."""
-    return Scratch(*(np.empty(size, np.int32) for _ in range(4)), np.empty(2 * size, np.int64))
 
 
 def new_memo(short_lines: int, long_lines: int, arena: int) -> Memo:
