@@ -24,6 +24,7 @@ import numpy as np
 
 from ..jit import as_readonly
 from ..jit import borrowing_kernel as kernel
+from .intrinsics import prefetch
 
 RANK_BITS, ID_BITS = 24, 20
 NO_RANK = np.int32((1 << RANK_BITS) - 1)
@@ -78,6 +79,13 @@ def empty_tables() -> MergeTables:
 
 
 @kernel
+def pair_place(slots: Any, left: Any, right: Any) -> Any:
+    """Return the slot at which the search for a pair begins."""
+    mixed = ((np.uint64(left) << _ID_BITS) | np.uint64(right)) * _PAIR_FACTOR
+    return np.int64((mixed ^ (mixed >> np.uint64(32))) & (np.uint64(len(slots)) - _1))
+
+
+@kernel
 def pair_rank(slots: Any, left: Any, right: Any) -> Any:
     """Return the rank of the pair of two ids, NO_RANK if they do not merge."""
     key = (np.uint64(left) << _ID_BITS) | np.uint64(right)
@@ -107,10 +115,21 @@ def insert_pairs(slots: Any, left: Any, right: Any, ranks: Any) -> None:
 
 
 @kernel
-def first_symbols(data: Any, start: Any, end: Any, tables: Any, symbols: Any, ranks: Any) -> Any:
+def _first_rank(slots: Any, left: Any, right: Any, ask: Any) -> Any:
+    if ask:
+        prefetch(slots, pair_place(slots, left, right))
+        return np.int32(-1)
+    return pair_rank(slots, left, right)
+
+
+@kernel
+def first_symbols(
+    data: Any, start: Any, end: Any, tables: Any, symbols: Any, ranks: Any, ask: Any
+) -> Any:
     """Write the symbols that a piece begins with, and the ranks of neighbours; return how many.
 
     symbols, ranks: int32[at least end - start + 1]; the last symbol has rank NO_RANK.
+    ask: only ask for the slots of pairs other than of two bytes; their ranks are then -1.
     """
     count = np.int64(0)
     at = start
@@ -142,7 +161,7 @@ def first_symbols(data: Any, start: Any, end: Any, tables: Any, symbols: Any, ra
                     symbol = np.int32(-1)
         if symbol >= 0:
             if count > 0:
-                ranks[count - 1] = pair_rank(tables.slots, symbols[count - 1], symbol)
+                ranks[count - 1] = _first_rank(tables.slots, symbols[count - 1], symbol, ask)
             symbols[count] = symbol
             count += 1
             last_byte = np.int64(-1)
@@ -158,7 +177,7 @@ def first_symbols(data: Any, start: Any, end: Any, tables: Any, symbols: Any, ra
             if last_byte >= 0:
                 ranks[count - 1] = tables.byte_pairs[last_byte << 8 | byte]
             elif count > 0:
-                ranks[count - 1] = pair_rank(tables.slots, symbols[count - 1], symbol)
+                ranks[count - 1] = _first_rank(tables.slots, symbols[count - 1], symbol, ask)
             symbols[count] = symbol
             count += 1
             last_byte = byte
@@ -274,7 +293,7 @@ def merge_long(scratch: Any, count: Any, slots: Any, rank_ids: Any) -> Any:
 def merge_piece(data: Any, start: Any, end: Any, tables: Any, scratch: Any) -> Any:
     """Write the ids of the piece data[start:end] to `scratch.symbols`; return how many."""
     symbols, ranks = scratch.symbols, scratch.ranks
-    count = first_symbols(data, start, end, tables, symbols, ranks)
+    count = first_symbols(data, start, end, tables, symbols, ranks, False)
     if count <= SHORT:
         return merge_short(symbols, ranks, count, tables.slots, tables.rank_ids)
     return merge_long(scratch, count, tables.slots, tables.rank_ids)
