@@ -114,6 +114,11 @@ clean: ## remove environments, caches and builds (runs/ is kept)
 	.venv-text-dedup/bin/python -m pip --disable-pip-version-check install -q $(PIP_ARGS) -r benchmarks/peers-text-dedup.txt
 	@touch $@
 
+.venv-peers-next/.installed: benchmarks/peers-next.txt
+	$(PYTHON) -m venv $(VENV_ARGS) .venv-peers-next
+	.venv-peers-next/bin/python -m pip --disable-pip-version-check install -q $(PIP_ARGS) -r benchmarks/peers-next.txt
+	@touch $@
+
 runs/demo-corpus/.complete: .venv/.installed
 	$(BIN)/gristmill demo --output runs/demo-corpus --pip-args="$(PIP_ARGS)"
 	@touch $@

@@ -136,17 +136,23 @@ def report(name: str, runs: dict[str, list[dict]], sizes: dict[str, int]) -> Non
     ours = runs["gristmill"]
     groups = list(sizes)
     for group in groups:
-        digests = {library: run[0][group][3] for library, run in runs.items() if run and group in run[0]}
+        digests = {
+            library: run[0][group][3] for library, run in runs.items() if run and group in run[0]
+        }
         cells = []
         for library, results in runs.items():
             results = [run for run in results if group in run]
             if not results:
                 continue
-            speeds = [sizes[group] / 1e6 / statistics.median(r[group][i] for r in results) for i in (0, 1)]
+            speeds = [
+                sizes[group] / 1e6 / statistics.median(r[group][i] for r in results) for i in (0, 1)
+            ]
             cell = f"{library} {speeds[0]:.1f} / {speeds[1]:.1f}"
             if library != "gristmill" and ours:
                 ratios = [
-                    statistics.median(r[group][i] / o[group][i] for r, o in zip(results, ours, strict=False))
+                    statistics.median(
+                        r[group][i] / o[group][i] for r, o in zip(results, ours, strict=False)
+                    )
                     for i in (0, 1)
                 ]
                 same = "" if digests[library] == digests["gristmill"] else ", OTHER IDS"

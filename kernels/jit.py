@@ -99,9 +99,7 @@ def kernel(function: Function) -> Function: ...
 
 
 @overload
-def kernel(
-    *, inline: str = "never", borrows: bool = False
-) -> Callable[[Function], Function]: ...
+def kernel(*, inline: str = "never", borrows: bool = False) -> Callable[[Function], Function]: ...
 
 
 def kernel(

@@ -109,7 +109,7 @@ class Tokenizer:
 
     @property
     def num_special_strings(self) -> int:
-        """How many added tokens the texts have spelled out so far (0 where `tokenizers` encodes)."""
+        """How many added tokens texts have spelled out so far (0 where `tokenizers` encodes)."""
         return 0 if self._fast is None else self._fast.num_added_tokens
 
     @property

@@ -68,6 +68,7 @@ def read_facts(file: TokenizerFile, special_as_text: bool) -> Facts:
     """
     from .engine import cache
 
+    cache.announce_compilation()
     path = cache.cache_path(file.content, "as_text" if special_as_text else "as_tokens")
     facts = cache.load(path)
     if not isinstance(facts, Facts):

@@ -10,6 +10,7 @@ Prints one JSON object: group -> [seconds of the first pass, of the second, ids,
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import sys
 import time
@@ -41,7 +42,7 @@ def open_gigatoken(path: str) -> Callable[[np.ndarray, np.ndarray], tuple[Encode
     tokenizer.encode_batch([b"first"], parallel=False)
 
     def prepare(data: np.ndarray, offsets: np.ndarray) -> tuple[Encode, Callable]:
-        documents = [bytes(data[a:b]) for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+        documents = [bytes(data[a:b]) for a, b in itertools.pairwise(offsets)]
         return (
             lambda: tokenizer.encode_batch(documents, parallel=False),
             lambda result: awkward.to_numpy(awkward.flatten(result)),
@@ -59,9 +60,7 @@ def open_tokenizers(path: str) -> Callable[[np.ndarray, np.ndarray], tuple[Encod
     encode(["first"], add_special_tokens=False)
 
     def prepare(data: np.ndarray, offsets: np.ndarray) -> tuple[Encode, Callable]:
-        documents = [
-            bytes(data[a:b]).decode() for a, b in zip(offsets[:-1], offsets[1:], strict=True)
-        ]
+        documents = [bytes(data[a:b]).decode() for a, b in itertools.pairwise(offsets)]
 
         def run() -> list[Any]:
             encodings = encode(documents, add_special_tokens=False)

@@ -1,18 +1,13 @@
 """Byte-level BPE: segments of a text, rank tables and a memo flow in, token ids out.
 
 A batch of pieces at a time: their bounds (`pieces.py`), then their keys and the cache lines of the
-memo that they need, then the ids, remembered or merged anew. The memo has a line of 64 bytes for
-each hash; which pieces it holds changes speed, never ids.
-
-Pieces of up to 15 bytes: two slots a line, `bytes 0-7, bytes 8-14 | length << 56, ids, ids`.
-Pieces of 16 to 255 bytes: four slots a line, `hash, place in the arena | length << 32 | ids << 40`.
-The arena holds ids that do not fit in a slot, and the bytes of the longer pieces before them. When
-it is full, everything is forgotten.
+memo that they need (`piece_memo.py`), then what the memo does not have is merged (`lanes.py`), and
+the ids are written in order.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -20,215 +15,20 @@ from ..jit import borrowing_kernel as kernel
 from .intrinsics import load_u64, prefetch, store_i32
 from .lanes import merge_side_by_side
 from .merges import merge_piece
+from .piece_memo import (
+    LONGEST_KEY,
+    find_known,
+    find_slots,
+    hash_bytes,
+    long_line,
+    remember,
+    short_key,
+    short_line,
+)
 from .pieces import fill_bounds
 
-BATCH = 512
-LONGEST_KEY = 255
-_0, _1, _8, _28, _32, _40, _56 = (np.uint64(i) for i in (0, 1, 8, 28, 32, 40, 56))
 _ID = np.uint64((1 << 28) - 1)
-_FACTOR_1 = np.uint64(0x9E3779B97F4A7C15)
-_FACTOR_2 = np.uint64(0xC2B2AE3D27D4EB4F)
-_FACTOR_3 = np.uint64(0x165667B19E3779F9)
-
-
-class Memo(NamedTuple):
-    """One worker's memory of pieces; zeros when new."""
-
-    short: Any  # uint64[8 * lines]
-    long: Any  # uint64[8 * lines]
-    arena: Any  # int32[n]
-    counts: Any  # int64[4]: ids and bytes used in the arena; pieces that were merged; wipes
-    bounds: Any  # int64[BATCH + 64]
-    keys: Any  # uint64[2 * (BATCH + 64)]
-    lines: Any  # int64[BATCH + 64]: slot of each piece of the batch, or -1 - number of its miss
-    missed: Any  # int64[5, BATCH + 64]: start, end, place in `ids`, ids, piece of each miss
-    ids: Any  # int32[(BATCH + 64) * 256]: of the misses
-    masks: Any  # uint64[32]: of bytes 0-7 and 8-15 by length
-
-
-@kernel
-def _mix(value: Any) -> Any:
-    value = (value ^ (value >> _32)) * _FACTOR_3
-    return value ^ (value >> np.uint64(29))
-
-
-@kernel
-def short_key(data: Any, start: Any, size: Any, masks: Any) -> Any:
-    """Return the two words of a piece of up to 15 bytes."""
-    low = load_u64(data, start) & load_u64(masks, size)
-    high = load_u64(data, start + 8) & load_u64(masks, 16 + size)
-    return low, high | np.uint64(size) << _56
-
-
-@kernel
-def hash_bytes(data: Any, start: Any, end: Any, masks: Any) -> Any:
-    """Return a 64-bit hash of data[start:end], never 0."""
-    value = np.uint64(end - start) * _FACTOR_2
-    at = start
-    while end - at > 8:
-        value = (value ^ load_u64(data, at)) * _FACTOR_1
-        value ^= value >> _32
-        at += 8
-    return _mix((value ^ (load_u64(data, at) & masks[end - at])) * _FACTOR_1) | _1
-
-
-@kernel
-def _same(data: Any, start: Any, end: Any, arena: Any, place: Any, masks: Any) -> Any:
-    at = start
-    while end - at > 8:
-        if load_u64(data, at) != load_u64(arena, place):
-            return False
-        at += 8
-        place += 2
-    return load_u64(data, at) & masks[end - at] == load_u64(arena, place)
-
-
-@kernel
-def _reserve(memo: Any, size: Any) -> Any:
-    """Return a place for `size` numbers in the arena; forget everything if there is none."""
-    place = memo.counts[0]
-    if place + size + 8 > len(memo.arena):
-        memo.short[:] = _0
-        memo.long[:] = _0
-        memo.counts[3] += 1
-        place = np.int64(0)
-    memo.counts[0] = place + size
-    return place
-
-
-class KnownPieces(NamedTuple):
-    """Pieces that have an id whatever the merges say (`ignore_merges`); arrays may be empty."""
-
-    slots: Any  # uint64[2 * power of two]: hash, place in `arena` | length << 32
-    arena: Any  # int32[n]: the bytes, padded with zeros to 8, then the id
-
-
-@kernel
-def _find_known(data: Any, start: Any, end: Any, known: Any, masks: Any) -> Any:
-    size = end - start
-    wanted = hash_bytes(data, start, end, masks)
-    mask = np.int64(len(known.slots)) // 2 - 1
-    at = np.int64(wanted >> np.uint64(8)) & mask
-    while known.slots[2 * at] != _0:
-        if known.slots[2 * at] == wanted:
-            place = np.int64(known.slots[2 * at + 1] & np.uint64(0xFFFFFFFF))
-            if np.int64(known.slots[2 * at + 1] >> _32) == size and _same(
-                data, start, end, known.arena, place, masks
-            ):
-                return np.int64(known.arena[place + (size + 7) // 8 * 2])
-        at = (at + 1) & mask
-    return np.int64(-1)
-
-
-@kernel
-def _remember_short(memo: Any, line: Any, low: Any, high: Any, out: Any, at: Any, count: Any) -> None:
-    if count <= 4:
-        first = np.uint64(count) << _56
-        second = _0
-        if count > 0:
-            first |= np.uint64(out[at])
-        if count > 1:
-            first |= np.uint64(out[at + 1]) << _28
-        if count > 2:
-            second |= np.uint64(out[at + 2])
-        if count > 3:
-            second |= np.uint64(out[at + 3]) << _28
-    else:
-        place = _reserve(memo, count)
-        for i in range(count):
-            memo.arena[place + i] = out[at + i]
-        first, second = np.uint64(count) << _56, np.uint64(place)
-    if memo.short[line + 1] != _0:
-        if memo.short[line] == low and memo.short[line + 1] == high:
-            return  # missed twice in one batch
-        line += 4
-    memo.short[line] = low
-    memo.short[line + 1] = high
-    memo.short[line + 2] = first
-    memo.short[line + 3] = second
-
-
-@kernel
-def _remember_long(
-    memo: Any, line: Any, key: Any, data: Any, start: Any, end: Any, out: Any, at: Any, count: Any
-) -> None:
-    size = end - start
-    words = (size + 7) // 8
-    place = _reserve(memo, 2 * words + count)
-    to = place
-    for i in range(words):
-        rest = size - 8 * i
-        word = load_u64(data, start + 8 * i)
-        if rest < 8:
-            word &= memo.masks[rest]
-        memo.arena[to] = np.int32(np.uint32(word & np.uint64(0xFFFFFFFF)))
-        memo.arena[to + 1] = np.int32(np.uint32(word >> _32))
-        to += 2
-    for i in range(count):
-        memo.arena[to + i] = out[at + i]
-    slot = line
-    for i in range(4):
-        if memo.long[line + 2 * i] == _0:
-            slot = line + 2 * i
-            break
-        if i == 3:
-            slot = line + 2 * np.int64((key >> _40) & np.uint64(3))
-    memo.long[slot] = key
-    memo.long[slot + 1] = np.uint64(place) | np.uint64(size) << _32 | np.uint64(count) << _40
-
-
-@kernel
-def _short_line(low: Any, high: Any, short: Any) -> Any:
-    """Return where the line of a key begins."""
-    lines = np.uint64(len(short) // 8 - 1)
-    return np.int64(_mix(low * _FACTOR_1 + high * _FACTOR_2) & lines) * 8
-
-
-@kernel
-def _long_line(key: Any, long: Any) -> Any:
-    return np.int64((key >> _8) & np.uint64(len(long) // 8 - 1)) * 8
-
-
-@kernel
-def _find_slots(data: Any, begin: Any, count: Any, memo: Any) -> Any:
-    """Find each piece of the batch in the memo; return how many are not there."""
-    short, long, keys, lines, missed = memo.short, memo.long, memo.keys, memo.lines, memo.missed
-    misses, place = np.int64(0), np.int64(0)
-    start = begin
-    for i in range(count):
-        stop = np.int64(load_u64(memo.bounds, i))
-        size = stop - start
-        line = np.int64(load_u64(lines, i))
-        slot = np.int64(-1)
-        if size < 16:
-            low, high = load_u64(keys, 2 * i), load_u64(keys, 2 * i + 1)
-            if load_u64(short, line) == low and load_u64(short, line + 1) == high:
-                slot = line
-            elif load_u64(short, line + 4) == low and load_u64(short, line + 5) == high:
-                slot = line + 4
-        elif size <= LONGEST_KEY:
-            key = load_u64(keys, 2 * i)
-            for j in range(4):
-                if load_u64(long, line + 2 * j) == key:
-                    meta = load_u64(long, line + 2 * j + 1)
-                    at = np.int64(meta & np.uint64(0xFFFFFFFF))
-                    if np.int64((meta >> _32) & np.uint64(0xFF)) == size and _same(
-                        data, start, stop, memo.arena, at, memo.masks
-                    ):
-                        slot = line + 2 * j
-                        break
-        if slot < 0 and size <= LONGEST_KEY:
-            missed[0, misses] = start
-            missed[1, misses] = stop
-            missed[2, misses] = place
-            missed[3, misses] = -1
-            missed[4, misses] = i
-            misses += 1
-            slot = -misses
-            place += size
-        lines[i] = slot
-        start = stop
-    return misses
+_28, _32, _40, _56 = (np.uint64(i) for i in (28, 32, 40, 56))
 
 
 @kernel
@@ -240,7 +40,7 @@ def _merge_missed(
     memo.counts[2] += misses
     if len(known.slots):
         for i in range(misses):
-            token = _find_known(data, missed[0, i], missed[1, i], known, memo.masks)
+            token = find_known(data, missed[0, i], missed[1, i], known, memo.masks)
             if token >= 0:
                 memo.ids[missed[2, i]] = np.int32(token)
                 missed[3, i] = 1
@@ -292,7 +92,7 @@ def _write_batch(
         elif size > LONGEST_KEY:
             token = np.int64(-1)
             if len(known.slots):
-                token = _find_known(data, start, stop, known, memo.masks)
+                token = find_known(data, start, stop, known, memo.masks)
             if token >= 0:
                 out[total] = np.int32(token)
                 found = np.int64(1)
@@ -313,34 +113,6 @@ def _write_batch(
         total += found
         start = stop
     return total
-
-
-@kernel
-def _remember(
-    data: Any, start: Any, end: Any, piece: Any, place: Any, count: Any, memo: Any
-) -> None:
-    low, high = memo.keys[2 * piece], memo.keys[2 * piece + 1]
-    if end - start < 16:
-        line = _short_line(low, high, memo.short)
-        _remember_short(memo, line, low, high, memo.ids, place, count)
-    else:
-        line = _long_line(low, memo.long)
-        _remember_long(memo, line, low, data, start, end, memo.ids, place, count)
-
-
-@kernel
-def seed_memo(data: Any, offsets: Any, ids: Any, memo: Any) -> None:
-    """Remember strings of up to 15 bytes that are one id each.
-
-    data, offsets: uint8[n], readable for 64 bytes behind; int64[num_strings + 1].
-    """
-    for i in range(len(ids)):
-        start, size = offsets[i], offsets[i + 1] - offsets[i]
-        if size > 0 and size < 16:
-            low, high = short_key(data, start, size, memo.masks)
-            memo.ids[0] = ids[i]
-            line = _short_line(low, high, memo.short)
-            _remember_short(memo, line, low, high, memo.ids, np.int64(0), np.int64(1))
 
 
 @kernel
@@ -393,22 +165,24 @@ def encode_byte_level(
                     low, high = short_key(data, start, size, masks)
                     keys[2 * i] = low
                     keys[2 * i + 1] = high
-                    line = _short_line(low, high, short)
+                    line = short_line(low, high, short)
                     prefetch(short, line)
                     lines[i] = line
                 elif size <= LONGEST_KEY:
                     key = hash_bytes(data, start, stop, masks)
                     keys[2 * i] = key
-                    line = _long_line(key, long)
+                    line = long_line(key, long)
                     prefetch(long, line)
                     lines[i] = line
                 start = stop
-            misses = _find_slots(data, begin, count, memo)
+            misses = find_slots(data, begin, count, memo)
             if misses > 0:
                 _merge_missed(data, misses, tables, known, memo, scratch, lanes)
             total = _write_batch(data, begin, count, tables, known, memo, scratch, out, total)
             for i in range(misses):
-                _remember(data, missed[0, i], missed[1, i], missed[4, i], missed[2, i], missed[3, i], memo)
+                remember(
+                    data, missed[0, i], missed[1, i], missed[4, i], missed[2, i], missed[3, i], memo
+                )
             begin = behind
         segment_ids[segment + 1] = total
     return total

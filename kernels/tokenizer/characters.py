@@ -1,4 +1,4 @@
-"""Whole characters as merges make them: the rank table flows in, ids and ranks by code point out."""
+"""Whole characters as merges make them: the rank table in, ids and ranks by code point out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Classes of code points: a table asked from the tokenizer library in, class bits per code point out.
+"""Classes of code points: a table asked from the tokenizer library in, class bits out.
 
 The table has two levels: `stage2[stage1[code_point >> 8], code_point & 255]`, 40 KB in all, which
 stays in the first cache levels. `unicode.npz` is data; `pipeline.engine.probe_unicode` makes it.

@@ -20,7 +20,7 @@ from .classes import fold, load_unicode
 from .intrinsics import classify64, trailing_zeros
 
 CHECK = 256
-"""In `ComposeTables.stage2`, beside the combining class: may not stand in composed text as it is."""
+"""In `ComposeTables.stage2`, beside the combining class: may not stand composed as it is."""
 
 _0 = np.uint64(0)
 _L, _V, _T, _S = 0x1100, 0x1161, 0x11A7, 0xAC00  # Hangul: leading, vowel, trailing (less 1)
@@ -32,8 +32,8 @@ class ComposeTables(NamedTuple):
 
     stage1: Any  # uint8[4352]
     stage2: Any  # uint16[n]: combining class | CHECK
-    decomposed: Any  # int32[n, 5]: code point (sorted) and its full decomposition, 0 behind it
-    composed: Any  # int64[n, 2]: first << 32 | second (sorted), and what they compose to
+    decomposed: Any  # int32[n, 5]: code point (sorted), its full decomposition, 0 behind it
+    composed: Any  # int64[n, 2]: first << 32 | second (sorted), and their composite
 
 
 @cache
@@ -187,9 +187,9 @@ def _pair(first: Any, second: Any, tables: Any) -> Any:
     if first >= _L and first < _L + 19 and second >= _V and second < _V + 21:
         return _S + ((first - _L) * 21 + second - _V) * 28
     syllable = first - _S
-    if syllable >= 0 and syllable < _HANGUL and syllable % 28 == 0:
-        if second > _T and second < _T + 28:
-            return first + second - _T
+    part = second - _T
+    if syllable >= 0 and syllable < _HANGUL and syllable % 28 == 0 and part > 0 and part < 28:
+        return first + part
     row = _find(tables.composed, first << 32 | second)
     return np.int64(-1) if row < 0 else np.int64(tables.composed[row, 1])
 

@@ -13,7 +13,9 @@ from .merges import MergeTables, Scratch, merge_piece
 
 
 @kernel
-def _merge_all(data: Any, offsets: Any, tables: Any, scratch: Any, ids: Any, id_offsets: Any) -> Any:
+def _merge_all(
+    data: Any, offsets: Any, tables: Any, scratch: Any, ids: Any, id_offsets: Any
+) -> Any:
     total = np.int64(0)
     for piece in range(len(offsets) - 1):
         count = merge_piece(data, offsets[piece], offsets[piece + 1], tables, scratch)
@@ -25,7 +27,7 @@ def _merge_all(data: Any, offsets: Any, tables: Any, scratch: Any, ids: Any, id_
 
 
 def new_scratch(size: int) -> Scratch:
-    """Return scratch for pieces of up to size - 2 bytes; pages that are not touched cost nothing."""
+    """Return scratch for pieces of up to size - 2 bytes; untouched pages cost nothing."""
     return Scratch(*(np.empty(size, np.int32) for _ in range(4)), np.empty(2 * size, np.int64))
 
 

@@ -1,4 +1,4 @@
-r"""Pieces of a text, one at a time: a position flows in, the end of the piece that begins there out.
+r"""Pieces of a text, one at a time: where a piece begins flows in, where it ends out.
 
 What the expressions of byte-level tokenizers match, written as loops over class bits. `rules` says
 which: a scheme and flags (below). The end of the text given is the end of input for every

@@ -1,4 +1,4 @@
-r"""Pieces of a text, a window of 64 bytes at a time: a position flows in, a mask of piece starts out.
+r"""Pieces of a text, 64 bytes at a time: a position flows in, a mask of piece starts out.
 
 A window begins where a piece begins, so nothing is carried in from the left. Its bytes are sorted
 into masks (bit i: byte i), each code point on all of its bytes; shifts and carries of 64-bit words
@@ -87,7 +87,7 @@ def window_starts(data: Any, at: Any, end: Any, stage1: Any, stage2: Any, rules:
     left = high & _below(size)
     if left:
         word = LETTER
-        if scheme == DEEPSEEK or scheme == O200K or rules & MARKS:
+        if scheme in (DEEPSEEK, O200K) or rules & MARKS:
             word = LETTER | MARK
         while left:
             i = trailing_zeros(left)

@@ -9,19 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...kernels.jit import as_readonly
-from ...kernels.tokenizer.byte_level import (
-    BATCH,
-    KnownPieces,
-    Memo,
-    encode_byte_level,
-    hash_bytes,
-    seed_memo,
-)
+from ...kernels.tokenizer.byte_level import encode_byte_level
 from ...kernels.tokenizer.characters import find_unmerged, measure_characters
 from ...kernels.tokenizer.classes import load_classes
 from ...kernels.tokenizer.lanes import Lanes, new_lanes
-from ...kernels.tokenizer.merges import ALWAYS, ID_BITS, NO_RANK, RANK_BITS, MergeTables, Scratch, insert_pairs
+from ...kernels.tokenizer.merges import (
+    ALWAYS,
+    ID_BITS,
+    NO_RANK,
+    RANK_BITS,
+    MergeTables,
+    Scratch,
+    insert_pairs,
+)
 from ...kernels.tokenizer.nfc import compose_segments, first_odd, load_compose_tables
+from ...kernels.tokenizer.piece_memo import BATCH, KnownPieces, Memo, hash_bytes, seed_memo
 from ...kernels.tokenizer.piece_merges import new_scratch
 from ...kernels.tokenizer.pieces import SLACK, prefix_spaces
 from .. import cuts
@@ -269,7 +271,9 @@ def _settle_characters(
 ) -> None:
     """Take away characters that may not begin whole, and mark those that always may."""
     codes = np.flatnonzero(char_ids >= 0)
-    used = np.full(max(int(char_ids.max()), int(left.max(initial=0)), int(right.max(initial=0))) + 1, NO_RANK)
+    used = np.full(
+        max(int(char_ids.max()), int(left.max(initial=0)), int(right.max(initial=0))) + 1, NO_RANK
+    )
     np.minimum.at(used, left, ranks)
     np.minimum.at(used, right, ranks)
     # A byte without a symbol is dropped: its neighbours meet, whatever bytes stand between.
@@ -335,5 +339,6 @@ def _known_pieces(chosen: list[tuple[bytes, int]]) -> KnownPieces:
         while slots[2 * at]:
             at = (at + 1) & mask
         slots[2 * at], slots[2 * at + 1] = wanted, len(arena) | len(piece) << 32
-        arena += np.frombuffer(piece.ljust(-len(piece) // 8 * -8, b"\0"), np.int32).tolist() + [i]
+        words = np.frombuffer(piece.ljust(-len(piece) // 8 * -8, b"\0"), np.int32)
+        arena += [*words.tolist(), i]
     return KnownPieces(slots, np.array([*arena, *[0] * 16], np.int32))

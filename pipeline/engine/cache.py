@@ -1,4 +1,4 @@
-"""Compiled tokenizers on disk: what is read from a tokenizer.json once, later runs load in a moment.
+"""Compiled tokenizers on disk: a tokenizer.json is compiled once, later runs load the result.
 
 A large tokenizer.json takes seconds to parse and to turn into tables. The result is kept in the
 cache folder under the hash of the file's bytes and of all code and libraries that it depends on; it
@@ -14,29 +14,37 @@ import logging
 import os
 import pickle
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...kernels.jit import cache_root, source_hash
+from ...kernels.jit import cache_folder, cache_root, source_hash
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = 1
+_HERE = Path(__file__).parent
+_KERNELS = _HERE.parents[1] / "kernels" / "tokenizer"
+_SOURCES = (source_hash(_HERE), source_hash(_KERNELS))
+"""What the code is when it is loaded: it may be edited while a process runs."""
+
+
+@cache
+def announce_compilation() -> None:
+    """Say that kernels are about to be compiled, where none are in the cache yet."""
+    folder = cache_folder(_KERNELS)
+    if folder is None or not any(Path(folder).rglob("*.nbi")):
+        logger.warning("compiling the tokenizer kernels, once on this machine (about 15 seconds)")
 
 
 def cache_path(content: bytes, *options: str) -> Path:
     """Return where the compiled form of a tokenizer.json with these bytes is kept."""
     import tokenizers
 
-    here = Path(__file__).parent
-    kernels = here.parents[1] / "kernels" / "tokenizer"
     parts = [
-        str(_FORMAT),
-        source_hash(here),
-        source_hash(kernels),
-        hashlib.blake2b((kernels / "unicode.npz").read_bytes(), digest_size=8).hexdigest(),
+        *_SOURCES,
+        hashlib.blake2b((_KERNELS / "unicode.npz").read_bytes(), digest_size=8).hexdigest(),
         tokenizers.__version__,
         np.__version__,
         *options,

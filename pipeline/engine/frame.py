@@ -9,6 +9,7 @@ with is the end of input to everything behind. Nothing here loops over documents
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -230,7 +231,7 @@ class Engine:
                 places = cuts.cut(text, self.model.cuts, CHUNK_BYTES)
                 chunks += [
                     Chunk(begin + a, begin + b, document, last, a == 0, b == end - begin)
-                    for a, b in zip(places[:-1], places[1:], strict=True)
+                    for a, b in itertools.pairwise(places)
                 ]
             document = last + 1
         return chunks
@@ -269,9 +270,7 @@ def split_added_tokens(
     return Segments(*(array[:total] for array in new)), pieces
 
 
-def find_invalid(
-    data: NDArray[np.uint8], offsets: NDArray[np.int64]
-) -> tuple[int, int] | None:
+def find_invalid(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> tuple[int, int] | None:
     """Return (document, its byte) of the first place that is no valid UTF-8, or None."""
     if len(offsets) < 2:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 from typing import Any
 
@@ -23,10 +24,8 @@ def huge_zeros(size: int, dtype: Any) -> NDArray[Any]:
     memory = mmap.mmap(
         -1, num_bytes + _HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     )  # not shared, as it is by default: shared memory has no huge pages
-    try:
+    with contextlib.suppress(OSError):  # a kernel without them
         memory.madvise(mmap.MADV_HUGEPAGE)
-    except OSError:  # a kernel without them
-        pass
     array = np.frombuffer(memory, np.uint8)
     shift = -array.ctypes.data % _HUGE_PAGE
     return array[shift : shift + num_bytes].view(dtype)

@@ -1,7 +1,7 @@
 r"""Which pre-tokenizers the scanners reproduce: a tokenizer.json's steps in, `rules` for them out.
 
-`rules` is what `kernels.tokenizer.scan` takes: a scheme and its flags. Expressions are recognised by
-their text, never interpreted: any other one is for `tokenizers` itself.
+`rules` is what `kernels.tokenizer.scan` takes: a scheme and its flags. Expressions are recognised
+by their text, never interpreted: any other one is for `tokenizers` itself.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ EXPRESSIONS: dict[str, int] = {
     _o200k("", r"\p{N}"): scan.O200K | scan.SINGLE_DIGITS,  # tekken
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+": scan.GPT2,
 }
-"""Expressions that tile every text, so that isolating matches and dropping the rest is one thing."""
+"""Expressions that tile every text: isolating matches and dropping the rest is one thing."""
 
 
 def find_rules(pre_tokenizer: dict[str, Any] | None) -> tuple[int, bool]:

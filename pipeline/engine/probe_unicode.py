@@ -1,4 +1,4 @@
-"""Unicode facts as the installed `tokenizers` sees them: its answers in, kernels/tokenizer/*.npz out.
+"""Unicode facts as the installed `tokenizers` sees them: its answers in, unicode.npz out.
 
 Ids depend on which code points are letters, digits, marks and white space, and no two libraries
 agree on that: Oniguruma inside `tokenizers` 0.23.3 knows Unicode 16, its normalizers Unicode 9,

@@ -26,7 +26,8 @@ RULES = {
     "deepseek": scan.DEEPSEEK,
     "whole": scan.WHOLE,
 }
-ATOMS = list("a'stSLlvemdDB1 \t\n\r/!.\x01\x7f") + [
+ATOMS = [
+    *"a'stSLlvemdDB1 \t\n\r/!.\x01\x7f",
     *("  ", "\n\n", " a", "é", "É", "中", "文", "か", "・", "ー", "ก", "ั", "́", "ſ", "ʕ", "ǅ", "ß"),
     *("\u00a0", "\u3000", "٣", "\u0903", "“", "😀", "\u200d", "\U00011de0", "12345", "word", "'re"),
 ]

@@ -120,7 +120,21 @@ def test_added_tokens_with_every_flag_give_the_same_ids(
     library.add_tokens([added("e\u0301t", normalized=True), added("\n\n", rstrip=True)])
     names = [t.content for t in library.get_added_tokens_decoder().values()]
     chance = random.Random(7)
-    atoms = [*names, *names, " ", "  ", "\u00a0", "\n", "a", "_", "é", "e\u0301", ".", "中", "\u200d"]
+    atoms = [
+        *names,
+        *names,
+        " ",
+        "  ",
+        "\u00a0",
+        "\n",
+        "a",
+        "_",
+        "é",
+        "e\u0301",
+        ".",
+        "中",
+        "\u200d",
+    ]
     made = ["".join(chance.choices(atoms, k=chance.randint(1, 12))) for _ in range(3000)]
 
     assert_same(open_door(library, tmp_path / "tokens"), made)

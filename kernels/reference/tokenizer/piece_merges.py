@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,7 +25,7 @@ def merge_pieces(
         symbols = [int(tables.byte_ids[byte]) for byte in data[start:end].tolist()]
         symbols = [symbol for symbol in symbols if symbol >= 0]
         while True:
-            found = [(ranks[p], i) for i, p in enumerate(zip(symbols, symbols[1:])) if p in ranks]
+            found = [(ranks[p], i) for i, p in enumerate(itertools.pairwise(symbols)) if p in ranks]
             if not found:
                 break
             rank, place = min(found)

@@ -1,4 +1,4 @@
-r"""Pieces of a text, by the alternatives of each expression in their order; see kernels/tokenizer/scan.py.
+r"""Pieces of a text, by the alternatives of each expression in their order (`scan.py`).
 
 Written as the expressions are: `Text.run(at, wanted)` is a greedy `[wanted]*`, and each `match_...`
 tries one alternative at one place and returns its end, or None.
@@ -77,7 +77,7 @@ def _isolate(text: str, bit: int, most: int) -> list[str]:
     whole, parts, at = Text(text), [], 0
     while at < len(text):
         inside = bool(whole.bits[at] & bit)
-        end = whole.run(at, lambda c, b: bool(b & bit) == inside, most if inside else 1 << 60)
+        end = whole.run(at, lambda c, b, i=inside: bool(b & bit) == i, most if inside else 1 << 60)
         parts.append(text[at:end])
         at = end
     return parts
