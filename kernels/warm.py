@@ -15,6 +15,7 @@ from .packing import pack_best_fit
 from .payload import shingle_sets, source_shingles
 from .permutation import NUM_KEYS, permute
 from .similarity import set_jaccard
+from .surrounding import surround_documents
 from .verification import verify_group
 
 
@@ -24,6 +25,8 @@ def compile_all() -> None:
     offsets = np.array([0, len(data)], np.int64)
     _, _, _, spans = find_json_strings(data, data[:4], offsets[:1])
     unescape_json(data, spans.reshape(-1, 2), np.zeros(0, np.bool_))
+    for dtype in (np.uint16, np.int32):
+        surround_documents(np.zeros(0, dtype), offsets[:0])
     hash_documents(data, offsets)
     band_keys(data, offsets)
     lists, list_offsets, shifts, windows = shingle_lists(data, offsets)
