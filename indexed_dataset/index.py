@@ -25,6 +25,7 @@ from .open_files import Reopenable, open_for_reading
 _CHECKED_AT_OPEN_BYTES = 1 << 20  # an index up to this size is checked whole: half a millisecond
 _DIGESTED_AT_OPEN_BYTES = 1 << 18  # and up to this one its digest is made: a third of one
 _CHUNK_DOCUMENTS = 1 << 18  # looked at in one go
+_MANY_EMPTY = 1 << 16  # more documents than tokens in a range, by so much, are stepped over
 _REMEDY = "The index is damaged: copy or write the dataset again"
 
 
@@ -151,6 +152,8 @@ class Index:
         last = bisect_left(pointers, min(stop * itemsize, self.bin_bytes), lo=first)
         low = bisect_left(bounds, first)
         high = bisect_left(bounds, last, lo=low)
+        if high - low > stop - start + _MANY_EMPTY:
+            return self._starts_among_empty(start, stop)
         sequences = np.asarray(bounds[low:high])
         if sequences.size and not first <= sequences.min() <= sequences.max() < last:
             raise self._corrupt(f"the bounds of the documents {low} to {high} are not in order")
@@ -158,6 +161,27 @@ class Index:
         if starts.size and not start <= starts[0] <= starts[-1] < stop:
             raise self._corrupt(f"the sequences {first} to {last} are not in order")
         return starts
+
+    def _starts_among_empty(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Return what `document_starts` does, going from one to the next over empty documents."""
+        itemsize, pointers, bounds = (
+            self.header.dtype.itemsize,
+            self.pointers,
+            self.document_indices,
+        )
+        found: list[int] = []
+        while start < stop:
+            sequence = bisect_left(pointers, start * itemsize)
+            place = bisect_left(bounds, sequence)
+            first = int(bounds[place]) if place < len(bounds) else self.num_sequences
+            position = self._token_position(first)
+            if first >= self.num_sequences or position >= stop:
+                break
+            if position < start:
+                raise self._corrupt(f"the sequences {sequence} to {first} are not in order")
+            found.append(position)
+            start = position + 1
+        return np.array(found, dtype=np.int64)
 
     def document_at(self, position: int) -> int:
         """Return the number of the document that holds token `position` of the .bin."""

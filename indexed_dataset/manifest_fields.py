@@ -100,7 +100,7 @@ def _is_count_table(value: Any) -> bool:
 
 def _is_flat_object(value: Any) -> bool:
     """Whether it is an object that is not nested so deeply that walking through it would fail."""
-    layer = [value] if isinstance(value, dict) else []
+    layer: list[Any] = [value] if isinstance(value, dict) else []
     for _ in range(_MAX_DEPTH):
         if not layer:
             return isinstance(value, dict)

@@ -9,9 +9,9 @@
     cu_seqlens: int32[S + 1]    documents="separate" only: bounds of the documents in the sample,
                                 filled up with S so that samples can be stacked.
 
-A sample's tokens and labels are its own and may be changed in place. Where loss_mask or position_ids
-are the same for every sample, all samples share one array: it is read-only, so a change in place is
-an error; copy it first. A PyTorch DataLoader, which wants no read-only arrays, gets copies.
+A sample's tokens and labels are its own and may be changed. A loss_mask or position_ids that
+every sample has alike is one array for all: it is read-only, so changing it in place is an error;
+copy it first. A PyTorch DataLoader, which warns of read-only arrays, is given copies.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any, Literal, NotRequired, TypedDict, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from .best_fit import BestFitOrder
 from .errors import IndexedDatasetError, UnknownOrderError
 from .megatron_order import MegatronOptions, MegatronOrder
 from .orders import EOD_BEFORE_SPLIT, SampleOrder, Span
@@ -33,7 +34,7 @@ from .stable import StableOrder
 
 logger = logging.getLogger(__name__)
 
-Order = Literal["stable", "sequential", "megatron"]
+Order = Literal["stable", "best_fit", "sequential", "megatron"]
 Documents = Literal["joined", "separate"]
 
 
@@ -65,6 +66,9 @@ class SampleDataset:
         seed: of the order; unused by "sequential".
         order: "stable" (training): windows visited in a computed random order, epoch after epoch.
             The last token of the split is followed by its first, as another document would be.
+            "best_fit" (training): bins of whole documents, padded; only documents longer than a
+            sample are cut. The bins are made when the dataset is opened (`best_fit.py`: what that
+            costs), and visited in a computed random order.
             "sequential" (evaluation): windows from first to last, the last one padded and masked,
             every token a label exactly once. The split's first token is predicted from `eod_id`;
             if that is unknown it is context only and not scored (`num_scored_tokens` tells).
@@ -72,7 +76,8 @@ class SampleDataset:
             samples of Megatron's GPTDataset. It alone depends on `num_samples`.
         documents: "joined": loss and attention cross document bounds, as Megatron's default.
             "separate": positions start anew, the bounds are in `cu_seqlens`, and the first token of
-            a document is not scored.
+            a document is not scored. Default: "joined", but "separate" with "best_fit", which
+            puts documents together only because they fit.
         num_samples: what `len` says; default: one epoch. It changes no order but "megatron".
         eod_id: end-of-document token, for a dataset without a manifest.
         dataset_id: put into each sample; a blend puts its own numbers there.
@@ -92,7 +97,7 @@ class SampleDataset:
         *,
         seed: int = 0,
         order: Order | MegatronOptions = "stable",
-        documents: Documents = "joined",
+        documents: Documents | None = None,
         num_samples: int | None = None,
         eod_id: int | None = None,
         dataset_id: int = 0,
@@ -102,7 +107,14 @@ class SampleDataset:
         if isinstance(order, MegatronOptions):
             order = "megatron"
         _require_offered("order", order, get_args(Order))
+        documents = documents or ("separate" if order == "best_fit" else "joined")
         _require_offered("documents", documents, get_args(Documents))
+        if (order, documents) == ("best_fit", "joined"):
+            raise IndexedDatasetError(
+                'order "best_fit" puts documents together that have nothing to do with each other, '
+                'and documents="joined" would let loss and attention cross from one to the next. '
+                'Give documents="separate", or another order'
+            )
         if sequence_length < 1:
             raise IndexedDatasetError(
                 f"sequence_length is {sequence_length}; a sample has one token or more"
@@ -210,13 +222,24 @@ class SampleDataset:
         return self._order.max_samples
 
     @property
+    def padding_share(self) -> float:
+        """Share of the places of an epoch's samples that hold no token."""
+        places = self.samples_per_epoch * self.sequence_length
+        return max(places - self.num_tokens, 0) / places
+
+    @property
     def tokens_per_epoch(self) -> int:
-        """Tokens of an epoch's blocks, whatever the sequence length they are cut to."""
+        """Tokens of an epoch's blocks, whatever the sequence length they are cut to.
+
+        Of bins all places count, padding too.
+        """
+        if self.order == "best_fit":
+            return self.samples_per_epoch * self.sequence_length
         return max(self.num_tokens // self.block_length, 1) * self.block_length
 
     @property
     def num_scored_tokens(self) -> int:
-        """Labels of one epoch whose loss_mask is 1, with joined documents."""
+        """Labels of one epoch whose loss_mask is 1, with joined documents (not "best_fit")."""
         return self._order.num_scored_tokens
 
     @property
@@ -240,6 +263,8 @@ class SampleDataset:
         num_tokens, size = self.split.num_tokens, self.sequence_length
         if self.order == "megatron":
             return MegatronOrder(self.split, size, self.seed, self._num_samples, self._megatron)
+        if self.order == "best_fit":
+            return BestFitOrder(self.split, size, self.seed)
         if self.order == "stable":
             return StableOrder(
                 num_tokens, size, self.seed, self.split.fingerprint, self.block_length

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from .errors import IndexedDatasetError, TokenizerMismatchError
 from .manifest import DatasetManifest
 from .reader import IndexedDataset
+from .weights import manifest_repeat
 
 PrefixLike = str | os.PathLike[str] | IndexedDataset
 
@@ -50,6 +51,14 @@ class TokenSplit:
             shard.manifest for shard in self.shards if shard.manifest is not None
         ]
         require_same_tokenizer((shard.prefix, shard.manifest) for shard in self.shards)
+
+    @property
+    def drawn_tokens(self) -> int:
+        """Its tokens, times how often its manifests ask for it (`manifest_repeat`).
+
+        Weights by these draw every dataset as often as it asks for, in the time of one epoch.
+        """
+        return self.num_tokens * manifest_repeat(self.name, self.manifests)
 
     @property
     def name(self) -> str:

@@ -25,6 +25,8 @@ PUBLIC_KERNELS = {  # no module may be named like a kernel, or it would hide it
     "verify_group": "verification",
     "unite_edges": "components",
     "resolve_components": "components",
+    "text_statistics": "document_statistics",
+    "winnow": "winnowing",
     "permute": "permutation",
     "pack_best_fit": "packing",
     "build_sample_index": "megatron",

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from .jit import as_readonly, kernel
 from .mixing import signed
-from .words import copy_plain
+from .eight_bytes import copy_plain
 
 
 def unescape_json(

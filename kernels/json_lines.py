@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .jit import as_readonly, kernel
 from .json_escapes import code_unit, short_escape
 from .mixing import signed
-from .words import find_special
+from .eight_bytes import find_special
 
 GOOD, ODD = 0, 1
 """State of a line."""

@@ -6,6 +6,7 @@ import numpy as np
 
 from .components import resolve_components, unite_edges
 from .distinct import shingle_lists
+from .document_statistics import text_statistics
 from .hashing import hash_documents
 from .json_escapes import unescape_json
 from .json_lines import find_json_strings
@@ -17,6 +18,7 @@ from .permutation import NUM_KEYS, permute
 from .similarity import set_jaccard
 from .surrounding import surround_documents
 from .verification import verify_group
+from .winnowing import winnow
 
 
 def compile_all() -> None:
@@ -28,6 +30,7 @@ def compile_all() -> None:
     for dtype in (np.uint16, np.int32):
         surround_documents(np.zeros(0, dtype), offsets[:0])
     hash_documents(data, offsets)
+    text_statistics(data, offsets, [["a"]], np.zeros(1, np.int32))
     band_keys(data, offsets)
     lists, list_offsets, shifts, windows = shingle_lists(data, offsets)
     sources = np.zeros(1, np.uint64)
@@ -44,4 +47,5 @@ def compile_all() -> None:
     build_sample_index(np.ones(1, np.int32), np.zeros(1, np.int32), 1, 1)
     blend_greedily(np.ones(1), np.ones(1, np.int64), np.zeros(1, np.int64), 0, 1)
     pack_best_fit(np.array([1, 3], np.int64), 2)
+    winnow(data, offsets, 4, 4)
     permute(parents, 1, np.arange(NUM_KEYS, dtype=np.uint64))

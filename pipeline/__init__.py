@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .config import PreprocessConfig as PreprocessConfig
+    from .dedup_inputs import dedup_files as dedup_files
     from .plan import plan_preprocess as plan_preprocess
     from .recipe import preprocess as preprocess
     from .report import Report as Report
@@ -26,6 +27,7 @@ _HOMES = {
     "PreprocessConfig": "config",
     "Report": "report",
     "Tokenizer": "tokenizer",
+    "dedup_files": "dedup_inputs",
     "jaccard": "similarity",
     "make_pages": "report_pages",
     "plan_preprocess": "plan",
@@ -38,6 +40,7 @@ __all__ = [
     "PreprocessConfig",
     "Report",
     "Tokenizer",
+    "dedup_files",
     "jaccard",
     "make_pages",
     "plan_preprocess",

@@ -34,7 +34,6 @@ from .dedup_boilerplate import RANGE_SHINGLES, BoilerplateArguments, write_boile
 from .dedup_buckets import BucketsArguments, write_buckets
 from .dedup_components import ComponentsArguments, write_components
 from .dedup_exact import PART_DOCUMENTS, ExactArguments, write_exact
-from .dedup_files import Part, part_name
 from .dedup_index import (
     IndexArguments,
     fingerprint_of,
@@ -43,6 +42,7 @@ from .dedup_index import (
     write_index_unit,
 )
 from .dedup_keys import KeysArguments, write_keys
+from .dedup_layout import Part, part_name
 from .dedup_preference import count_rank_words, parse_keep, priority_of
 from .dedup_shingles import ShinglesArguments, write_shingles
 from .dedup_verdicts import VerdictsArguments, write_verdicts
@@ -120,6 +120,11 @@ class _Dedup:
         config = self.config
         if not (config.exact or config.near):
             return self.run_verdicts({}, None, {})
+        if self.output.resolve() in [Path(folder).resolve() for folder in config.against]:
+            raise ValueError(
+                f"dedup.against names {self.output}, the output folder itself: every document "
+                "would be a copy of its own. Use another output folder"
+            )
         old = open_indices(config)
         self.old_fingerprints = [fingerprint_of(part) for part in old]
         kernels.warm_kernels()  # workers load what is compiled here once

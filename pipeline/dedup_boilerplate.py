@@ -16,7 +16,7 @@ import numpy as np
 from .. import kernels
 from .array_files import save_array
 from .dedup_exact import range_bounds
-from .dedup_files import open_values
+from .dedup_layout import open_values
 from .dedup_shingles import read_records
 from .executors import advance
 from .stage import UnitResult

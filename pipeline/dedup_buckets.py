@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .array_files import save_array
 from .dedup_exact import in_range
-from .dedup_files import NO_KEY, ExactTable, Part, open_array
+from .dedup_layout import NO_KEY, ExactTable, Part, open_array
 from .executors import advance
 from .stage import UnitResult
 
@@ -37,7 +37,7 @@ class BucketsArguments:
 
 
 def write_buckets(arguments: BucketsArguments) -> UnitResult:
-    """Write the documents of each bucket of two or more, see `dedup_files`."""
+    """Write the documents of each bucket of two or more, see `dedup_layout`."""
     table = ExactTable(arguments.exact)
     removed = []
     for part in arguments.parts:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from .. import kernels
 from ..indexed_dataset.atomic import atomic_path
 from .array_files import save_array
-from .dedup_files import open_array, partition_of
+from .dedup_layout import open_array, partition_of
 from .executors import advance
 from .stage import UnitResult
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .array_files import save_array
-from .dedup_files import EXACT, HASH_HIGH, HASH_LOW, ID_HIGH, ID_LOW, Part, open_array
+from .dedup_layout import EXACT, HASH_HIGH, HASH_LOW, ID_HIGH, ID_LOW, Part, open_array
 from .dedup_preference import order_of
 from .executors import advance
 from .stage import UnitResult

@@ -26,7 +26,7 @@ from ..indexed_dataset.atomic import write_atomically
 from ..kernels.folding import UNICODE_VERSION
 from .array_files import save_array
 from .config import DedupConfig
-from .dedup_files import INDEX_ROW, NUM_HASH_ROWS, Part, open_array
+from .dedup_layout import INDEX_ROW, NUM_HASH_ROWS, Part, open_array
 from .executors import advance
 from .stage import UnitResult, fingerprint
 

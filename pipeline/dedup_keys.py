@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from .. import kernels
 from .array_files import save_array
-from .dedup_files import HASH_HIGH, HASH_LOW, ID_HIGH, ID_LOW, NO_KEY, NUM_HASH_ROWS
+from .dedup_layout import HASH_HIGH, HASH_LOW, ID_HIGH, ID_LOW, NO_KEY, NUM_HASH_ROWS
 from .dedup_preference import KeepKey, columns_of, count_rank_words, rank_documents
 from .stage import UnitResult
 from .text_column import flat, id_words, read_row_groups, text_arrays
@@ -46,7 +46,7 @@ class KeysArguments:
 
 
 def write_keys(arguments: KeysArguments) -> UnitResult:
-    """Write hashes, ranks and band keys of one unit (see `dedup_files`), reading it once.
+    """Write hashes, ranks and band keys of one unit (see `dedup_layout`), reading it once.
 
     The band keys are no output of the marker: they are removed when they have been used.
     """

@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 from .. import kernels
 from ..indexed_dataset.atomic import atomic_path
 from .array_files import save_array
-from .dedup_files import (
+from .dedup_keys import name_words
+from .dedup_layout import (
+    ID_HIGH,
+    ID_LOW,
     INDEX_ROW,
     ExactTable,
     Part,
@@ -22,7 +25,6 @@ from .dedup_files import (
     open_array,
     partition_of,
 )
-from .dedup_keys import name_words
 from .dedup_preference import KeepKey, columns_of, count_rank_words, rank_documents
 from .stage import UnitResult
 from .text_column import id_words, read_row_groups, text_arrays
@@ -45,7 +47,7 @@ class ShinglesArguments:
 
 
 def write_shingles(arguments: ShinglesArguments) -> UnitResult:
-    """Write records and shingle lists of the unit's candidates (see `dedup_files`)."""
+    """Write records and shingle lists of the unit's candidates (see `dedup_layout`)."""
     part = arguments.part
     table = open_array(arguments.candidates)
     first, last = part.first_document, part.first_document + part.num_documents
@@ -72,7 +74,10 @@ def write_shingles(arguments: ShinglesArguments) -> UnitResult:
             some["list_start"], some["list_size"] = stored + bounds[:-1], np.diff(bounds)
             some["source"] = name_words(texts["source"])
             some["id"] = id_words(texts["id"])
-            if not part.is_old:
+            if part.is_old:
+                if not np.array_equal(some["id"], _old_ids(part, documents[begin:stop])):
+                    raise _replaced(part)
+            else:
                 some["ranks"] = rank_documents(
                     arguments.keep, texts, np.diff(offsets), arguments.priority
                 )
@@ -108,15 +113,25 @@ def _candidate_texts(
         position += table.num_rows
         begin = stop
     if begin != len(rows):
-        raise ValueError(
-            f"{part.documents} has {position:,} documents, but dedup looks for number "
-            f"{int(rows[-1]) + 1:,}: the file was replaced after its keys were written. Make "
-            + (
-                f"the index of {part.documents and part.documents.parents[1]} again"
-                if part.is_old
-                else "this run in a new output folder"
-            )
+        raise _replaced(part)
+
+
+def _old_ids(part: Part, documents: NDArray[np.int64]) -> NDArray[np.uint64]:
+    ids: NDArray[np.uint64] = open_array(part.keys)[[ID_LOW, ID_HIGH]]
+    return ids[:, documents - part.first_document].T
+
+
+def _replaced(part: Part) -> ValueError:
+    remedy = "run again in a new output folder"
+    if part.is_old and part.documents:
+        remedy = (
+            f"delete {part.documents.parents[1] / 'index'} and make the index again with "
+            "dedup.write_index"
         )
+    return ValueError(
+        f"{part.documents} was replaced after its keys were written: they are of other documents. "
+        f"To go on, {remedy}"
+    )
 
 
 def read_records(folder: Path, unit: str, partition: int | None = None) -> NDArray[Any]:

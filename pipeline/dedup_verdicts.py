@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..indexed_dataset.atomic import atomic_path
-from .dedup_files import EXACT, VERIFIED, ExactTable, open_array, part_name, partition_of
+from .dedup_layout import EXACT, VERIFIED, ExactTable, open_array, part_name, partition_of
 from .documents import VERDICT_SCHEMA
 from .stage import UnitResult
 from .text_column import id_array, id_words, read_row_groups

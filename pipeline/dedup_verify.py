@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from .. import kernels
 from .array_files import save_array
-from .dedup_files import VERIFIED, candidate_record, open_array, open_values
+from .dedup_layout import VERIFIED, candidate_record, open_array, open_values
 from .dedup_preference import order_of
 from .dedup_shingles import read_records
 from .executors import advance

@@ -64,6 +64,10 @@ class Report:
     """A row a language: bytes per token, beside GPT-2-style splitting (when one was trained)."""
     config: dict[str, Any] = field(default_factory=dict)
     """The settings that made the data, without folders, as manifests hold them."""
+    rehydration: dict[str, list[list[int]]] = field(default_factory=dict)
+    """Language (`*`: all) -> pairs of a cluster size and the repetitions from that size on."""
+    repeats: list[dict[str, Any]] = field(default_factory=list)
+    """With rehydration, of each train group: group, repeat, documents, tokens."""
 
     def to_json(self) -> str:
         """Return the text of report.json."""
@@ -74,6 +78,8 @@ class Report:
             "sources": {name: _plain(tally) for name, tally in sorted(self.sources.items())},
             "fertility": self.fertility,
             "config": self.config,
+            "rehydration": self.rehydration,
+            "repeats": self.repeats,
         }
         return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
 
@@ -242,6 +248,8 @@ def load_report(path: Path) -> Report:
             stage=value["stage"],
             fertility=value["fertility"],
             config=value.get("config", {}),
+            rehydration=value.get("rehydration", {}),
+            repeats=value.get("repeats", []),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(

@@ -96,7 +96,7 @@ def unit_fingerprint(stage: Stage, unit: Unit) -> str:
 
 def are_done(stage: Stage, units: Sequence[Unit], output: Path) -> bool:
     """Say whether `run_stage` would find nothing to do."""
-    markers = _read_markers(output / "work" / stage.name)
+    markers = read_markers(output / "work" / stage.name)
     return all(
         unit.name in markers and _is_done(markers[unit.name], unit_fingerprint(stage, unit), output)
         for unit in units
@@ -123,7 +123,7 @@ def run_stage(
     folder = output / "work" / stage.name
     wanted = {unit.name: unit_fingerprint(stage, unit) for unit in units}
     assert len(wanted) == len(units), f"stage {stage.name}: unit names are not unique"
-    markers = _read_markers(folder)
+    markers = read_markers(folder)
     for name in sorted(markers.keys() - wanted.keys()):
         _remove(markers.pop(name), folder, output)
     done = {
@@ -190,10 +190,11 @@ def _run_unit(work: _Work) -> UnitResult:
 
 def finished_units(output: Path, stage: str) -> dict[str, Marker]:
     """Return the markers that a stage has left, whatever their fingerprints, by unit name."""
-    return _read_markers(output / "work" / stage)
+    return read_markers(output / "work" / stage)
 
 
-def _read_markers(folder: Path) -> dict[str, Marker]:
+def read_markers(folder: Path) -> dict[str, Marker]:
+    """Return the markers in the work folder of a stage, by unit name."""
     markers = {}
     for path in sorted(folder.glob("*.json")):
         try:

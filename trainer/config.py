@@ -87,7 +87,8 @@ class DataConfig:
     """Tokens of one sample."""
     alpha: float = 0.7
     """Temperature of the blend: a language's share is its tokens to the power alpha, normalized;
-    groups of one language share it by their tokens. 1: by size, 0: every language alike."""
+    groups of one language share it by their tokens. 1: by size, 0: every language alike. Groups
+    whose manifests ask for repetitions (preprocess.rehydration) count their tokens so often."""
     weights: dict[str, float] = field(default_factory=dict)
     """Explicit share of each group (`eng_Latn = 2.0`) instead of alpha; names every group, 0
     leaves one out."""

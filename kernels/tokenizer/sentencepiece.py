@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..jit import kernel
+from .code_points import decode, place
 from .intrinsics import prefetch
 from .memo import LONG_BYTES, Memo, find, home_slot, keep, recall, word_key
 from .rank_merges import SHORT_SYMBOLS, merge_symbols
@@ -62,21 +63,6 @@ class SentencePieceTables(NamedTuple):
     """int32[256]: ids of <0x00> to <0xFF>; all -1 without byte fallback."""
     settings: NDArray[np.int64]
     """int64[3]: unknown id (-1: none); 1 if unknown characters in a row are one; prefix mode."""
-
-
-@kernel
-def decode(data: NDArray[np.uint8], at: int) -> tuple[int, int]:
-    """Return (code point, bytes it takes) of the valid UTF-8 at data[at]."""
-    byte = np.int64(data[at])
-    if byte < 0x80:
-        return byte, 1
-    second = np.int64(data[at + 1]) & 0x3F
-    if byte < 0xE0:
-        return (byte & 0x1F) << 6 | second, 2
-    third = np.int64(data[at + 2]) & 0x3F
-    if byte < 0xF0:
-        return (byte & 0x0F) << 12 | second << 6 | third, 3
-    return (byte & 0x07) << 18 | second << 12 | third << 6 | np.int64(data[at + 3]) & 0x3F, 4
 
 
 @kernel
@@ -146,7 +132,7 @@ def encode_sentencepiece(
                 not meta and (mode == PREFIX_UNLESS_META or first[segment] != 0)
             )
             if prefixed and not _is_joined(joined_ascii, joined, META, x):
-                out[cursor] = characters[_place(stage1, META)]
+                out[cursor] = characters[place(stage1, META)]
                 cursor += 1
                 prefixed = False
         while at < end:
@@ -158,7 +144,7 @@ def encode_sentencepiece(
                 length = stop - at
                 symbol = _MERGES
                 if length == width and not prefixed:
-                    symbol = characters[_place(stage1, x)]
+                    symbol = characters[place(stage1, x)]
                 elif length <= LONG_BYTES and not prefixed:
                     low, high = word_key(data, at, length)
                     prefetch(slots, home_slot(slots, low, high))
@@ -224,11 +210,6 @@ def encode_sentencepiece(
 
 
 @kernel
-def _place(stage1: NDArray[np.uint16], code_point: int) -> int:
-    return np.int64(stage1[code_point >> 8]) << 8 | code_point & 255
-
-
-@kernel
 def _is_joined(
     joined_ascii: NDArray[np.uint64], joined: NDArray[np.uint64], x: int, y: int
 ) -> bool:
@@ -275,13 +256,13 @@ def _write_symbols(
     """Write what the merges of a word begin with to out[cursor:] and return how many."""
     count = 0
     if prefixed:
-        out[cursor] = characters[_place(stage1, META)]
+        out[cursor] = characters[place(stage1, META)]
         count = 1
     pending = False  # the symbol before is an unknown character
     at, end = start, start + length
     while at < end:
         code_point, width = decode(data, at)
-        symbol = characters[_place(stage1, code_point)]
+        symbol = characters[place(stage1, code_point)]
         if symbol >= 0:
             out[cursor + count] = symbol
             count += 1

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ...kernels.jit import as_readonly
 from ...kernels.tokenizer import rank_merges, sentencepiece
+from ...kernels.tokenizer.code_points import fold
 from ...kernels.tokenizer.memo import Memo, new_memo
 from ...kernels.tokenizer.sentencepiece import META, SentencePieceTables, encode_sentencepiece
 from .unsupported import UnsupportedError
@@ -161,7 +162,7 @@ def _make_tables(
         if len(text) == 1:
             characters[ord(text)] = number
     characters[ord(" ")] = characters[META]
-    blocks, stage1 = np.unique(characters.reshape(-1, 256), axis=0, return_inverse=True)
+    stage1, blocks = fold(characters)
     joined_ascii, joined = _joined_tables(merges, splits)
     left = np.array([vocabulary[a] for a, _ in merges], np.int32)
     right = np.array([vocabulary[b] for _, b in merges], np.int32)
@@ -170,8 +171,8 @@ def _make_tables(
     pairs = np.full(2 * size, rank_merges.NO_MERGE, np.uint64)
     rank_merges.fill_pairs(pairs, left, right, merged)
     return SentencePieceTables(
-        as_readonly(stage1.astype(np.uint16).reshape(-1), np.uint16),
-        as_readonly(blocks.reshape(-1), np.int32),
+        as_readonly(stage1, np.uint16),
+        as_readonly(blocks, np.int32),
         as_readonly(joined_ascii, np.uint64),
         as_readonly(joined, np.uint64),
         as_readonly(pairs, np.uint64),

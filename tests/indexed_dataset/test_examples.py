@@ -142,3 +142,24 @@ def test_the_data_module_gives_litgpt_tokens_and_the_label_after_them(folder, mo
     assert {batch.shape for batch in whole} == {(4, 17)}
     assert len(rest) == len(whole) - 2
     assert all(torch.equal(a, b) for a, b in zip(whole[2:], rest, strict=True))
+
+
+def test_a_plain_pytorch_loader_stacks_samples_without_a_warning(folder):
+    pytest.importorskip("torch", reason="torch is not installed (extra `trainer`)")
+    script = (
+        "import sys, warnings; warnings.simplefilter('error')\n"
+        "from torch.utils.data import DataLoader\n"
+        "from gristmill.indexed_dataset import BlendedDataset, SampleDataset\n"
+        "blend = BlendedDataset([SampleDataset(prefix, 16) for prefix in sys.argv[1:]])\n"
+        "loader = DataLoader(blend, batch_size=4)\n"
+        "batch = next(iter(loader))\n"
+        "assert batch['loss_mask'].shape == batch['tokens'].shape == (4, 16)\n"
+        "assert batch['dataset_id'].tolist() == [blend[i]['dataset_id'] for i in range(4)]\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script, str(folder / "deu_Latn"), str(folder / "eng_Latn")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, "")

@@ -77,6 +77,11 @@ class Run:
 
     def dedup(self, workers=1, **settings):
         """Run dedup; return the rows of all verdicts."""
+        self.run(workers, **settings)
+        return self.verdicts()
+
+    def run(self, workers=1, **settings):
+        """Run dedup."""
         config = PreprocessConfig(
             sources=(SourceConfig(path="."),), dedup=DedupConfig(**{"partitions": 3, **settings})
         )
@@ -84,7 +89,6 @@ class Run:
             self.verdict_markers = dedup.run(
                 config, self.output, self.markers, executor, Progress(quiet=True)
             )
-        return self.verdicts()
 
     def reasons(self, **settings):
         """Run dedup; return the reason of each document, None where it was kept."""

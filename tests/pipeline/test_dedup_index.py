@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from gristmill.pipeline import jaccard
+from gristmill.pipeline.executors import UnitError
 
 from .dedup_runs import Run, document_id, edit, make_text
 
@@ -130,12 +131,23 @@ def test_an_index_that_cannot_be_used_is_refused_with_a_remedy(old, new, tmp_pat
         new.dedup(against=(folder,), seed=1)
     with pytest.raises(ValueError, match="made with num_bands = 20"):
         new.dedup(against=(folder,), num_bands=10)
+    with pytest.raises(ValueError, match="the output folder itself"):
+        new.dedup(against=(str(new.output),))
     shutil.move(old.output / "documents", old.output / "moved")
     with pytest.raises(ValueError, match=r"needs .*documents.*Put the file back"):
         new.dedup(against=(folder,))
     (old.output / "index" / "index.json").write_text("{}")
     with pytest.raises(ValueError, match="is no index"):
         new.dedup(against=(folder,))
+
+
+def test_an_index_whose_documents_were_replaced_is_refused_when_they_are_read(old, new):
+    rng = random.Random(7)
+    old.add("v", [make_text(rng, 100) for _ in range(9)])
+    new.add("a", [edit(rng, old.texts[9], 1)])
+
+    with pytest.raises(UnitError, match=r"v.parquet was replaced .*delete .*index"):
+        new.dedup(against=(str(old.output),))
 
 
 def test_without_bands_an_index_serves_exact_dedup(old, new):
