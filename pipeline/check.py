@@ -102,6 +102,8 @@ def open_given_tokenizer(config: TokenizerConfig) -> None:
     Raises:
         TokenizerError: there is none, it is damaged, or no token of it is known to end a document.
     """
+    for path in config.reference_tokenizers:
+        open_cached(path, "")
     if config.path:
         _ = open_cached(config.path, config.eod).eod_id
 

@@ -147,6 +147,11 @@ class TokenizerConfig:
     """Training: bytes of text to learn from, spread evenly over the languages."""
     min_frequency: int = 2
     """Training: a pair seen less often is not merged."""
+    reference_tokenizers: tuple[str, ...] = ()
+    """Other tokenizers (as for `path`) whose tokens per byte and word are reported beside ours."""
+    special_strings: Literal["as_tokens", "as_text"] = "as_tokens"
+    """What becomes of a special token that a text spells out: its id, as in `tokenizers` (they are
+    counted in the report of the stage), or ids of its characters."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

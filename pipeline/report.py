@@ -202,13 +202,25 @@ def _show_dropped(report: Report, console: Console) -> None:
 
 
 def show_fertility(rows: list[dict[str, Any]], console: Console) -> None:
-    """Print bytes per token of the trained tokenizer beside GPT-2-style splitting."""
+    """Print bytes per token of the tokenizer beside GPT-2-style splitting and the references."""
     table = _table()
-    for name in ("ours", "GPT-2 split", "ratio"):
+    is_trained = "gpt2_split_bytes_per_token" in rows[0]
+    references = list(rows[0].get("references", {}))
+    for name in ("ours", *(("GPT-2 split", "ratio") if is_trained else ())):
         table.add_column(name, justify="right", no_wrap=True)
+    for path in references:
+        named = Path(path)
+        name = named.parent.name if named.name == "tokenizer.json" else named.name.split(".")[0]
+        table.add_column(name or path, justify="right", no_wrap=True)
     for row in rows[:MAX_TABLE_ROWS]:
-        ours, other = row["bytes_per_token"], row["gpt2_split_bytes_per_token"]
-        table.add_row(row["language"], f"{ours:.2f}", f"{other:.2f}", f"{ours / other:.2f}")
+        ours, cells = row["bytes_per_token"], []
+        if is_trained:
+            other = row["gpt2_split_bytes_per_token"]
+            cells = [f"{other:.2f}", f"{ours / other:.2f}"]
+        for path in references:
+            measured = row["references"][path]
+            cells.append(f"{measured['bytes_per_token']:.2f}" if measured else "")
+        table.add_row(row["language"], f"{ours:.2f}", *cells)
     _print("Tokenizer: bytes per token, on a sample of each language", table, console)
     if len(rows) > MAX_TABLE_ROWS:
         left = len(rows) - MAX_TABLE_ROWS

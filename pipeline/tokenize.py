@@ -25,9 +25,11 @@ from .executors import Executor, advance
 from .kept_documents import read_kept
 from .placement import keyed_hash
 from .progress import Progress
+from .special_strings import SpecialStrings, describe_special
 from .stage import Marker, Stage, Unit, UnitResult, run_stage
 from .text_column import id_words, text_arrays
 from .token_runs import RunWriter
+from .tokenizer import SpecialStrings as SpecialStringsMode
 from .tokenizer import open_cached
 from .train_tokenizer import TokenizerResult
 
@@ -48,6 +50,7 @@ class TokenizeArguments:
     output: Path
     tokenizer: Path
     eod: str
+    special_strings: SpecialStringsMode
     seed: int
 
 
@@ -63,12 +66,17 @@ def run(
 
     Counts of a marker: `rows` [source, language, documents, tokens, text_bytes] of what was
     tokenized and `dropped` [source, language, "too_long", documents, text_bytes]; each document
-    dropped here also stands in rejected/<unit>.tokenize.jsonl.
+    dropped here also stands in rejected/<unit>.tokenize.jsonl. `special` counts the special tokens
+    that texts spelled out.
     """
     stage = Stage(
         name="tokenize",
         version=VERSION,
-        settings={"seed": config.pack.seed, "eod": tokenizer.eod},
+        settings={
+            "seed": config.pack.seed,
+            "eod": tokenizer.eod,
+            "special_strings": config.tokenizer.special_strings,
+        },
         function=tokenize_unit,
     )
     units = [
@@ -79,6 +87,7 @@ def run(
                 output=output,
                 tokenizer=tokenizer.folder,
                 eod=tokenizer.eod,
+                special_strings=config.tokenizer.special_strings,
                 seed=config.pack.seed,
             ),
             inputs=(marker.fingerprint, tokenizer.fingerprint),
@@ -94,13 +103,23 @@ def run(
             "dropped: rejected/*.tokenize.jsonl names them",
             dropped,
         )
+    special: Counter[str] = Counter()
+    for marker in markers.values():
+        special.update(marker.counts["special"])
+    if special:
+        logger.warning(
+            "special tokens that texts spell out became those tokens: %s. With "
+            'tokenizer.special_strings = "as_text" they are encoded as any other text',
+            describe_special(special),
+        )
     return markers
 
 
 def tokenize_unit(arguments: TokenizeArguments) -> UnitResult:
     """Encode the kept documents of one unit and write them as a sorted run."""
     output, unit = arguments.output, arguments.unit
-    tokenizer = open_cached(str(arguments.tokenizer), arguments.eod)
+    tokenizer = open_cached(str(arguments.tokenizer), arguments.eod, arguments.special_strings)
+    counter, special = SpecialStrings(tokenizer), Counter[str]()
     documents: Counter[tuple[str, str]] = Counter()
     tokens: Counter[tuple[str, str]] = Counter()
     text_bytes: Counter[tuple[str, str]] = Counter()
@@ -123,7 +142,9 @@ def tokenize_unit(arguments: TokenizeArguments) -> UnitResult:
                     keep = pa.array(~too_long)
                     table = table.filter(keep)
                     data, offsets = text_arrays(table["text"])
-                encoded, bounds = tokenizer.encode(data, offsets)
+                encoded, bounds = tokenizer.encode(data, offsets, is_utf8=True)
+                low, high = (int(encoded.min()), int(encoded.max())) if len(encoded) else (0, 0)
+                special += counter.count(encoded, low, high, num_documents=len(sizes))
                 ids = np.insert(encoded, bounds[1:], tokenizer.eod_id)
                 names = table.select(["language", "source", "origin_file"]).to_pydict()
                 own = id_words(table["id"])
@@ -152,7 +173,12 @@ def tokenize_unit(arguments: TokenizeArguments) -> UnitResult:
         outputs.append(_write_dropped(output / "rejected" / f"{unit}.tokenize.jsonl", dropped))
     rows = [[*key, documents[key], tokens[key], text_bytes[key]] for key in sorted(documents)]
     return UnitResult(
-        counts={"rows": rows, "dropped": _dropped_rows(dropped)}, outputs=tuple(outputs)
+        counts={
+            "rows": rows,
+            "dropped": _dropped_rows(dropped),
+            "special": dict(sorted(special.items())),
+        },
+        outputs=tuple(outputs),
     )
 
 

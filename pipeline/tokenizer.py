@@ -338,9 +338,9 @@ class Tokenizer:
 
 
 @functools.lru_cache(maxsize=1)
-def open_cached(path: str, eod: str) -> Tokenizer:
+def open_cached(path: str, eod: str, special_strings: SpecialStrings = "as_tokens") -> Tokenizer:
     """Return a tokenizer, loaded once a process: the largest take two seconds, units often less."""
-    return Tokenizer(path, eod=eod)
+    return Tokenizer(path, eod=eod, special_strings=special_strings)
 
 
 def _chunks(
