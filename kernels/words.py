@@ -74,7 +74,7 @@ def _is_title(data: NDArray[np.uint8], start: int, end: int) -> bool:
     word = np.int64(0)
     for position in range(start, end):
         word = (word << np.int64(8)) | signed(data[position])
-    return bool((_TITLES == word).any())
+    return bool((word == _TITLES).any())
 
 
 @kernel
