@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from .arguments import (
+    DedupArguments,
     DemoArguments,
+    ExportArguments,
     GenerateArguments,
     InitArguments,
     InspectArguments,
@@ -26,6 +28,7 @@ from .arguments import (
     PreprocessArguments,
     PretrainArguments,
     RepairArguments,
+    ReportArguments,
     SplitArguments,
     TokenizeArguments,
     VerifyArguments,
@@ -97,8 +100,33 @@ def tokenize(arguments: TokenizeArguments) -> None:
         json_keys=arguments.json_keys,
         append_eod=arguments.append_eod,
         eod=arguments.eod,
+        prepend_bos=arguments.prepend_bos,
+        bos=arguments.bos,
+        add_special_tokens=arguments.add_special_tokens,
         workers=arguments.workers,
         overwrite=arguments.overwrite,
+    )
+
+
+def dedup(arguments: DedupArguments) -> None:
+    """Run `gristmill dedup`."""
+    from .pipeline import dedup_files
+
+    if not arguments.inputs:
+        raise ConfigError(
+            "nothing to dedup: name files, before the options (gristmill dedup a.jsonl "
+            "b.parquet --output DIR)"
+        )
+    dedup_files(
+        arguments.inputs,
+        Path(arguments.output),
+        text_key=arguments.text_key,
+        id_key=arguments.id_key,
+        language=arguments.language,
+        columns=arguments.columns,
+        clean=arguments.clean,
+        dedup=arguments.dedup,
+        workers=arguments.workers,
     )
 
 
@@ -117,6 +145,25 @@ def generate(arguments: GenerateArguments) -> None:
     )
     for prompt, text in zip(arguments.prompt, texts, strict=True):
         sys.stdout.write(f"{prompt}{text}\n")
+
+
+def report(arguments: ReportArguments) -> None:
+    """Run `gristmill report`."""
+    from .pipeline import make_pages
+
+    for path in make_pages(Path(arguments.run), workers=arguments.workers):
+        sys.stdout.write(f"{path}\n")
+
+
+def export(arguments: ExportArguments) -> None:
+    """Run `gristmill export`."""
+    from .trainer import export_model
+
+    folder = export_model(arguments.checkpoint, arguments.output, precision=arguments.precision)
+    sys.stdout.write(
+        f"{folder}: load it with transformers.AutoModelForCausalLM.from_pretrained, or continue "
+        f"its training with --training.init-from {folder}\n"
+    )
 
 
 def inspect(arguments: InspectArguments) -> None:
@@ -189,8 +236,11 @@ COMMANDS: dict[str, tuple[type[Any], Any]] = {
     "preprocess": (PreprocessArguments, preprocess),
     "pretrain": (PretrainArguments, pretrain),
     "generate": (GenerateArguments, generate),
+    "export": (ExportArguments, export),
     "inspect": (InspectArguments, inspect),
+    "report": (ReportArguments, report),
     "tokenize": (TokenizeArguments, tokenize),
+    "dedup": (DedupArguments, dedup),
     "merge": (MergeArguments, merge),
     "split": (SplitArguments, split),
     "verify": (VerifyArguments, verify),
