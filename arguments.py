@@ -77,8 +77,15 @@ class TokenizeArguments:
     """End each document with the end-of-document token."""
     eod: str = ""
     """That token; empty: the tokenizer's own end-of-text token."""
+    prepend_bos: bool = False
+    """Begin each document with the beginning-of-text token."""
+    bos: str = ""
+    """That token; empty: the tokenizer's own."""
+    add_special_tokens: bool = False
+    """Put around each document what the tokenizer's post-processor puts there, as Megatron's
+    preprocess_data.py does unless it is given --tokenizer-hf-no-include-special-tokens."""
     workers: int = 0
-    """Worker processes; 0: one for each usable CPU."""
+    """Threads that encode; 0: one for each usable CPU."""
     overwrite: bool = False
     """Replace a prefix that exists already."""
 
@@ -130,6 +137,31 @@ class GenerateArguments:
     """Choose among the most likely tokens that hold this share of probability."""
     seed: int = 0
     """Seed of the choice: the same seed gives the same text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportArguments:
+    """Make the report page and the data card of a run again.
+
+    `gristmill preprocess` makes them at its end; this is for a run of an older version.
+    """
+
+    run: Positional[str]
+    """The output folder of a run."""
+    workers: int = 0
+    """Worker processes; 0: one for each usable CPU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportArguments:
+    """Write a trained model as a Hugging Face folder: config, safetensors, tokenizer, card."""
+
+    checkpoint: Positional[str]
+    """A checkpoint folder, or the output folder of a run (its newest checkpoint is taken)."""
+    output: str
+    """Folder to write; it must not exist yet, or be empty."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format of the weights; auto: bfloat16 if that was trained in, else float32."""
 
 
 @dataclass(frozen=True, kw_only=True)

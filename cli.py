@@ -20,6 +20,7 @@ from typing import Any
 from .arguments import (
     DedupArguments,
     DemoArguments,
+    ExportArguments,
     GenerateArguments,
     InitArguments,
     InspectArguments,
@@ -27,6 +28,7 @@ from .arguments import (
     PreprocessArguments,
     PretrainArguments,
     RepairArguments,
+    ReportArguments,
     SplitArguments,
     TokenizeArguments,
     VerifyArguments,
@@ -98,6 +100,9 @@ def tokenize(arguments: TokenizeArguments) -> None:
         json_keys=arguments.json_keys,
         append_eod=arguments.append_eod,
         eod=arguments.eod,
+        prepend_bos=arguments.prepend_bos,
+        bos=arguments.bos,
+        add_special_tokens=arguments.add_special_tokens,
         workers=arguments.workers,
         overwrite=arguments.overwrite,
     )
@@ -140,6 +145,25 @@ def generate(arguments: GenerateArguments) -> None:
     )
     for prompt, text in zip(arguments.prompt, texts, strict=True):
         sys.stdout.write(f"{prompt}{text}\n")
+
+
+def report(arguments: ReportArguments) -> None:
+    """Run `gristmill report`."""
+    from .pipeline import make_pages
+
+    for path in make_pages(Path(arguments.run), workers=arguments.workers):
+        sys.stdout.write(f"{path}\n")
+
+
+def export(arguments: ExportArguments) -> None:
+    """Run `gristmill export`."""
+    from .trainer import export_model
+
+    folder = export_model(arguments.checkpoint, arguments.output, precision=arguments.precision)
+    sys.stdout.write(
+        f"{folder}: load it with transformers.AutoModelForCausalLM.from_pretrained, or continue "
+        f"its training with --training.init-from {folder}\n"
+    )
 
 
 def inspect(arguments: InspectArguments) -> None:
@@ -212,7 +236,9 @@ COMMANDS: dict[str, tuple[type[Any], Any]] = {
     "preprocess": (PreprocessArguments, preprocess),
     "pretrain": (PretrainArguments, pretrain),
     "generate": (GenerateArguments, generate),
+    "export": (ExportArguments, export),
     "inspect": (InspectArguments, inspect),
+    "report": (ReportArguments, report),
     "tokenize": (TokenizeArguments, tokenize),
     "dedup": (DedupArguments, dedup),
     "merge": (MergeArguments, merge),

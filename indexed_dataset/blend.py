@@ -15,7 +15,7 @@ from fractions import Fraction
 from .caps import CappedBlend
 from .errors import IndexedDatasetError
 from .megatron_blend import MegatronBlend
-from .samples import Sample, SampleDataset
+from .samples import Sample, SampleDataset, own_arrays
 from .split import require_same_tokenizer
 from .weights import temperature_weights
 
@@ -29,8 +29,9 @@ class BlendedDataset:
         datasets: one `SampleDataset` for each source or language (a prefix, or a group of
             shards), all of one sequence length.
         weights: whole numbers; share of the *samples* that each dataset gives, 0: none. Default:
-            by tokens. `temperature_weights` and `whole_weights` make them. A `MegatronBlend` draws
-            as Megatron does, as many samples as it says (`build_megatron_blend` makes it all).
+            by tokens, times the repetitions that manifests ask for. `temperature_weights` and
+            `whole_weights` make them. A `MegatronBlend` draws as Megatron does, as many samples as
+            it says (`build_megatron_blend` makes it all).
         max_epochs: how often each dataset is given at most, one number for all or one for each;
             None: any number of times. Where a dataset reaches it, the blend starts anew without
             it at exactly that position: the others share the samples in their proportions.
@@ -59,7 +60,7 @@ class BlendedDataset:
         if not self.datasets:
             raise IndexedDatasetError("a blend has one dataset or more")
         if weights is None:
-            weights = temperature_weights([d.num_tokens for d in self.datasets], 1.0)
+            weights = temperature_weights([d.split.drawn_tokens for d in self.datasets], 1.0)
         self.starts = [0] * len(self.datasets) if starts is None else list(starts)
         if max_epochs is None or isinstance(max_epochs, (int, float)):
             max_epochs = [max_epochs] * len(self.datasets)
@@ -115,6 +116,10 @@ class BlendedDataset:
         if not -len(self) <= number < len(self):
             raise IndexError(f"sample {number} was asked for, but the blend has {len(self)}")
         return self.sample(number % len(self))
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
+        """Return samples that share no array; what a PyTorch DataLoader asks a dataset for."""
+        return [own_arrays(self[index]) for index in indices]
 
     def sample(self, position: int) -> Sample:
         """Return the sample at any position from 0 on; `dataset_id` is its dataset's number.

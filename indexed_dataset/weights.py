@@ -95,20 +95,45 @@ def whole_weights(shares: Sequence[float]) -> list[int]:
     return [weight // factor for weight in weights]
 
 
+def manifest_repeat(name: str, manifests: Sequence[DatasetManifest]) -> int:
+    """Return how often the manifests of a dataset's shards ask for it while others are drawn once.
+
+    It stands in `config`: {"blend": {"repeat": 3}}, the same in every shard (`gristmill
+    preprocess` writes it where rehydration is on). Without manifests, or where they say none, 1.
+
+    Raises:
+        IndexedDatasetError: the shards disagree, or it is no whole number from 1 on.
+    """
+    found = {_asked(manifest, "repeat") for manifest in manifests} or {None}
+    repeat = found.pop() if len(found) == 1 else ""
+    if repeat is None:
+        return 1
+    if isinstance(repeat, int) and repeat >= 1:
+        return repeat
+    raise IndexedDatasetError(
+        f"{name}: the manifests of its shards do not agree on one whole number from 1 on as config "
+        '{"blend": {"repeat": ...}}: write them again, or give the weights explicitly'
+    )
+
+
 def manifest_weight(name: str, manifests: Sequence[DatasetManifest]) -> float:
     """Return the share that the manifests of a dataset's shards ask for.
 
     It stands in `config`: {"blend": {"weight": 2.0}}, the same in every shard of the group, as a
-    recommendation of whoever made the data.
+    recommendation of whoever made the data. Where they say a `repeat` instead, the share is their
+    tokens as often as that.
 
     Raises:
         IndexedDatasetError: no manifest says a weight, they disagree, or it is not a number.
     """
-    found = {_weight_of(manifest) for manifest in manifests} or {None}
+    found = {_asked(manifest, "weight") for manifest in manifests} or {None}
     if len(found) == 1:
         weight = found.pop()
         if isinstance(weight, (int, float)) and 0 <= weight < float("inf"):
             return float(weight)
+        if weight is None and any(_asked(manifest, "repeat") for manifest in manifests):
+            tokens = sum(manifest.num_tokens for manifest in manifests)
+            return float(tokens * manifest_repeat(name, manifests))
         found = {weight}
     raise IndexedDatasetError(
         f"{name}: the manifests of its shards say the blend weights {sorted(map(str, found))}, but "
@@ -123,10 +148,11 @@ def language_of(name: str, manifests: Sequence[DatasetManifest]) -> str:
     return languages.pop() if len(languages) == 1 else name
 
 
-def _weight_of(manifest: DatasetManifest) -> object:
+def _asked(manifest: DatasetManifest, key: str) -> object:
+    """Return what a manifest asks of the blend; None: nothing."""
     blend = manifest.config.get("blend")
-    weight = blend.get("weight") if isinstance(blend, dict) else None
-    return None if isinstance(weight, (bool, dict, list)) else weight
+    value = blend.get(key) if isinstance(blend, dict) else None
+    return repr(value) if isinstance(value, (bool, dict, list)) else value
 
 
 def _share_out(scores: Sequence[Decimal], total: int) -> list[int]:

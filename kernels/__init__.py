@@ -13,6 +13,8 @@ from importlib import import_module
 from typing import Any
 
 PUBLIC_KERNELS = {  # no module may be named like a kernel, or it would hide it
+    "find_json_strings": "json_lines",
+    "unescape_json": "json_escapes",
     "hash_documents": "hashing",
     "band_keys": "minhash",
     "shingle_lists": "distinct",
@@ -22,7 +24,10 @@ PUBLIC_KERNELS = {  # no module may be named like a kernel, or it would hide it
     "verify_group": "verification",
     "unite_edges": "components",
     "resolve_components": "components",
+    "text_statistics": "document_statistics",
+    "winnow": "winnowing",
     "permute": "permutation",
+    "pack_best_fit": "packing",
     "build_sample_index": "megatron",
     "blend_greedily": "megatron",
 }

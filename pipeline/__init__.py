@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .plan import plan_preprocess as plan_preprocess
     from .recipe import preprocess as preprocess
     from .report import Report as Report
+    from .report_pages import make_pages as make_pages
     from .similarity import jaccard as jaccard
     from .similarity import shingles as shingles
     from .tokenize_inputs import tokenize_files as tokenize_files
@@ -28,6 +29,7 @@ _HOMES = {
     "Tokenizer": "tokenizer",
     "dedup_files": "dedup_inputs",
     "jaccard": "similarity",
+    "make_pages": "report_pages",
     "plan_preprocess": "plan",
     "preprocess": "recipe",
     "shingles": "similarity",
@@ -40,6 +42,7 @@ __all__ = [
     "Tokenizer",
     "dedup_files",
     "jaccard",
+    "make_pages",
     "plan_preprocess",
     "preprocess",
     "shingles",

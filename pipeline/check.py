@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .config import PreprocessConfig, TokenizerConfig
+from .config import PreprocessConfig, RehydrationConfig, TokenizerConfig
 from .dedup_preference import columns_of, parse_keep
 from .tokenizer import open_cached
 from .train_tokenizer import SMALLEST_VOCAB_SIZE
@@ -27,6 +27,7 @@ def check_config(config: PreprocessConfig) -> None:
     _at_least("clean.max_bytes", clean.max_bytes, 0, "0: no limit")
     _at_least("clean.unit_bytes", clean.unit_bytes, 1, "64000000 is usual")
     check_dedup(config)
+    _check_rehydration(config.rehydration)
     _check_training(config.tokenizer)
     if len(set(pack.group_by)) < len(pack.group_by):
         raise ValueError(
@@ -103,6 +104,19 @@ def open_given_tokenizer(config: TokenizerConfig) -> None:
     """
     if config.path:
         _ = open_cached(config.path, config.eod).eod_id
+
+
+def _check_rehydration(config: RehydrationConfig) -> None:
+    sizes = [size for size, _ in config.schedule]
+    if not sizes or sizes[0] != 1 or sizes != sorted(set(sizes)):
+        raise ValueError(
+            f"rehydration.schedule has the cluster sizes {sizes}: they must begin with 1 and "
+            "ascend ([[1, 1], [2, 2], [100, 8], [1000, 1]], say)"
+        )
+    for _, repeats in config.schedule:
+        _at_least("a repetition in rehydration.schedule", repeats, 1, "1: as often as others")
+    _at_least("rehydration.max_repeats", config.max_repeats, 1, "10 is usual")
+    _at_least("rehydration.min_documents", config.min_documents, 1, "100 is usual")
 
 
 def _check_training(config: TokenizerConfig) -> None:

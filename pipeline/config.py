@@ -32,6 +32,9 @@ class SourceConfig:
     """Fields or columns tried in turn for a document's language, when `language` is empty."""
     columns: tuple[str, ...] = ()
     """Input columns to carry through to the clean documents (url, date, licence, ...)."""
+    licence: str = ""
+    """Licence of all its documents, for the data card; empty: that of a carried `licence` or
+    `license` column, else unknown."""
     priority: int = 0
     """Of two equal documents the one from the source with the lower number is kept."""
     text_unit: Literal["file", "paragraph", "line"] = "file"
@@ -112,6 +115,25 @@ class DedupConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RehydrationConfig:
+    """How often the training draws a document that had copies: found often, it is worth more."""
+
+    mode: Literal["off", "schedule", "filters"] = "off"
+    """off: each document once. schedule: as often as `schedule` says of the size of its duplicate
+    cluster. filters: learned for each language from what the filters think of documents by the
+    size of their cluster (as in FineWeb2)."""
+    schedule: tuple[tuple[int, int], ...] = ((1, 1), (2, 2), (3, 3), (5, 5), (100, 8), (1000, 1))
+    """Pairs of a cluster size and the repetitions from that size on, sizes ascending from 1."""
+    filter_column: str = ""
+    """filters: column of documents/ that is filled (or true) where the filters would remove a
+    document, as in `annotate`; empty: documents that were dropped after dedup count."""
+    max_repeats: int = 10
+    """filters: repetitions of the cluster size that the filters remove least of."""
+    min_documents: int = 100
+    """filters: neighbouring cluster sizes are looked at together until they have so many."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TokenizerConfig:
     """Which tokenizer turns text into ids, or how one is trained on the corpus."""
 
@@ -156,6 +178,8 @@ class PreprocessConfig:
     """Normalization and length limits."""
     dedup: DedupConfig = field(default_factory=DedupConfig)
     """Exact and near-duplicate removal."""
+    rehydration: RehydrationConfig = field(default_factory=RehydrationConfig)
+    """Repetition of documents by the size of their duplicate cluster."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     """Tokenizer, given or trained."""
     pack: PackConfig = field(default_factory=PackConfig)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from .text_column import flat
 
-_VERDICT_COLUMNS = ["origin_file", "origin_offset", "kept", "cluster_id"]
+_VERDICT_COLUMNS = ["origin_file", "origin_offset", "kept", "cluster_id", "cluster_size"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +28,8 @@ class KeptBatch:
     """The wanted columns of the documents."""
     cluster_ids: pa.Array
     """fixed_size_binary(16): duplicate cluster of each document; null for one of its own."""
+    cluster_sizes: NDArray[np.int64]
+    """int64[n], documents of that cluster, with itself."""
 
 
 def read_kept(documents: Path, verdicts: Path, columns: list[str]) -> Iterator[KeptBatch]:
@@ -69,6 +71,7 @@ def read_kept(documents: Path, verdicts: Path, columns: list[str]) -> Iterator[K
                 yield KeptBatch(
                     table=table.filter(pa.array(mask)).select(columns),
                     cluster_ids=flat(verdict["cluster_id"]).take(pa.array(rows[mask])),
+                    cluster_sizes=verdict["cluster_size"].to_numpy()[rows[mask]],
                 )
 
 

@@ -24,12 +24,13 @@ from .config import PreprocessConfig
 from .executors import Executor, advance
 from .pack_plan import PlannedPrefix, held_out, plan_prefixes
 from .progress import Progress
+from .rehydration import Schedule
 from .stage import Marker, Stage, Unit, UnitResult, run_stage
 from .token_runs import BLOCK_TOKENS, RUN_DTYPE, Run, read_tokens, run_files, token_blocks
 from .tokenizer import Tokenizer
 from .train_tokenizer import TokenizerResult
 
-VERSION = 1
+VERSION = 2
 
 _SPLITS = ("train", "validation")
 
@@ -52,11 +53,12 @@ def run(
     executor: Executor,
     progress: Progress,
     stages: Mapping[str, int] | None = None,
+    schedule: Schedule | None = None,
 ) -> dict[str, Marker]:
     """Write every prefix; return the markers by prefix name (`train.eng_Latn`).
 
-    Counts of a marker: prefix ("train/eng_Latn"), split, group, documents, tokens, text_bytes and
-    languages {language: {documents, tokens, text_bytes}}.
+    Counts of a marker: prefix ("train/eng_Latn"), split, group, repeat, documents, tokens,
+    text_bytes and languages {language: {documents, tokens, text_bytes}}.
 
     Args:
         config: the resolved configuration; stands in the manifests without paths.
@@ -66,12 +68,13 @@ def run(
         executor: where units run.
         progress: what the user sees.
         stages: versions of the stages before the tokenizer's, for the manifests.
+        schedule: how often documents are drawn (rehydration); None: all alike.
 
     Raises:
         PrefixExistsError: a prefix in data/ was not written by this run.
     """
     refuse_foreign_prefixes(output)
-    planned = plan_prefixes(config.pack, output / "work" / "runs", tokenize_markers)
+    planned = plan_prefixes(config.pack, output / "work" / "runs", tokenize_markers, schedule)
     engine = Tokenizer(str(tokenizer.folder), eod=tokenizer.eod)
     manifest = {
         "vocab_size": engine.vocab_size,
@@ -103,6 +106,9 @@ def run(
 def pack_prefix(arguments: PackArguments) -> UnitResult:
     """Write one prefix."""
     planned, manifest = arguments.planned, arguments.manifest
+    if planned.steps:
+        config = {**manifest["config"], "blend": {"repeat": planned.repeat}}
+        manifest = {**manifest, "config": config}
     folder = arguments.output / "work" / "runs"
     selected = _select(folder, planned)
     rows = selected.rows
@@ -134,6 +140,7 @@ def pack_prefix(arguments: PackArguments) -> UnitResult:
             "prefix": planned.prefix,
             "split": planned.split,
             "group": planned.group,
+            "repeat": planned.repeat,
             "documents": len(rows),
             "tokens": int(rows["num_tokens"].sum()),
             "text_bytes": int(rows["text_bytes"].sum()),
@@ -190,6 +197,7 @@ class _Selected:
 
 def _select(folder: Path, planned: PlannedPrefix) -> _Selected:
     members = set(planned.members)
+    steps = dict(planned.steps)
     low, high = planned.keys
     parts: list[NDArray[Any]] = [np.zeros(0, RUN_DTYPE)]
     runs: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
@@ -207,6 +215,9 @@ def _select(folder: Path, planned: PlannedPrefix) -> _Selected:
             rows = np.array(run.rows[first + int(start) : first + int(stop)])
             held = held_out(rows["validation"], planned.validation_below)
             rows = rows[held if planned.split == "validation" else ~held]
+            if planned.repeats:
+                repeats = Schedule(languages=steps).repeats(language, rows["cluster_size"])
+                rows = rows[np.isin(repeats, planned.repeats)]
             rows["language"] = languages.index(language)
             rows["source"] = sources.index(source)
             used, inverse = np.unique(rows["file"], return_inverse=True)

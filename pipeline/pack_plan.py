@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..indexed_dataset.paths import shard_name
 from .config import PackConfig
+from .rehydration import Schedule, Steps
 from .stage import Marker
 from .token_runs import Run
 
@@ -46,6 +47,12 @@ class PlannedPrefix:
     """Its placement keys: from, up to but not including (0 to 2**64)."""
     num_tokens: int
     """About so many (exact when the group has one shard), for the progress bar."""
+    repeat: int = 1
+    """How often the blend is asked to draw its documents in the time of one epoch."""
+    repeats: tuple[int, ...] = ()
+    """Documents whose schedule says one of these are taken; (): all."""
+    steps: tuple[tuple[str, Steps], ...] = ()
+    """The schedule of each language."""
 
     @property
     def prefix(self) -> str:
@@ -54,9 +61,9 @@ class PlannedPrefix:
 
 
 @dataclass(slots=True)
-class _Group:
-    members: set[tuple[str, str]] = field(default_factory=set)
-    runs: dict[str, None] = field(default_factory=dict)
+class _Class:
+    """Documents of a group that are drawn equally often."""
+
     num_documents: int = 0
     num_tokens: int = 0
     held_documents: list[int] = field(default_factory=lambda: [0] * 64)
@@ -64,63 +71,134 @@ class _Group:
     held_tokens: list[int] = field(default_factory=lambda: [0] * 64)
 
 
+@dataclass(slots=True)
+class _Group:
+    members: set[tuple[str, str]] = field(default_factory=set)
+    runs: dict[str, None] = field(default_factory=dict)
+    classes: dict[int, _Class] = field(default_factory=dict)
+    """Repetitions -> its documents."""
+
+    def held_tokens(self, halvings: int) -> int:
+        return sum(one.held_tokens[halvings] for one in self.classes.values())
+
+
 def plan_prefixes(
-    config: PackConfig, runs_folder: Path, tokenize_markers: Mapping[str, Marker]
+    config: PackConfig,
+    runs_folder: Path,
+    tokenize_markers: Mapping[str, Marker],
+    schedule: Schedule | None = None,
 ) -> list[PlannedPrefix]:
     """Plan every prefix, in a fixed order. The runs' indexes are read once.
+
+    With a schedule, the documents of a group that are to be drawn r times stand in a group of their
+    own, NAME-xr; where they are fewer than `min_documents` they join those drawn next less often.
+    Validation takes no part in it: its documents are scored once.
 
     Args:
         config: grouping, validation and shards.
         runs_folder: holds the runs of the tokenize stage.
         tokenize_markers: their markers by unit name.
+        schedule: how often documents are drawn; None: all alike.
+
+    Raises:
+        ValueError: two groups would have the same file name.
     """
     group_of = assign_groups(config, tokenize_markers)
     groups: dict[str, _Group] = {}
     for name in tokenize_markers:
         run = Run(runs_folder / name)
         for language, source, first, last in run.names.slices:
-            group = groups.setdefault(group_of[language, source], _Group())
+            group_name = group_of[language, source]
+            group = groups.setdefault(group_name, _Group())
             group.members.add((language, source))
             group.runs[name] = None
             rows = run.rows[first:last]
-            group.num_documents += len(rows)
-            group.num_tokens += int(rows["num_tokens"].sum())
-            _count_held_out(group, rows["validation"], rows["num_tokens"], config)
+            repeats = np.ones(len(rows), np.int64)
+            if schedule is not None and group_name != SHARED_GROUP:
+                repeats = schedule.repeats(language, rows["cluster_size"])
+            for repeat in np.unique(repeats).tolist():
+                own = rows[repeats == repeat]
+                one = group.classes.setdefault(repeat, _Class())
+                one.num_documents += len(own)
+                one.num_tokens += int(own["num_tokens"].sum())
+                _count_held_out(one, own["validation"], own["num_tokens"], config)
     planned: list[PlannedPrefix] = []
     for name, group in sorted(groups.items()):
-        fits = (tokens <= config.validation_max_tokens for tokens in group.held_tokens)
-        halvings = list(fits).index(True)  # after 63 halvings of the share nothing is held out
-        below = _threshold(config) >> halvings
-        sides: tuple[tuple[Literal["train", "validation"], int, int], ...] = (
-            (
-                "train",
-                group.num_documents - group.held_documents[halvings],
-                group.num_tokens - group.held_tokens[halvings],
-            ),
-            ("validation", group.held_documents[halvings], group.held_tokens[halvings]),
-        )
-        for split, num_documents, num_tokens in sides:
-            if num_documents == 0:
-                continue
-            num_shards = -(-num_tokens // config.max_shard_tokens)
-            for shard in range(num_shards):
-                planned.append(
-                    PlannedPrefix(
-                        split=split,
-                        group=name,
-                        shard=shard,
-                        num_shards=num_shards,
-                        members=tuple(sorted(group.members)),
-                        runs=tuple(group.runs),
-                        validation_below=below,
-                        keys=(
-                            -(-shard * _KEYS // num_shards),
-                            -(-(shard + 1) * _KEYS // num_shards),
-                        ),
-                        num_tokens=num_tokens // num_shards,
-                    )
-                )
+        planned += _plan_group(config, name, group, schedule)
+    names = [prefix.prefix for prefix in planned]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(
+                f"two groups would be written to {name}: a source or language is named as another "
+                "one's repeated documents are. Rename the source"
+            )
     return planned
+
+
+def _plan_group(
+    config: PackConfig, name: str, group: _Group, schedule: Schedule | None
+) -> list[PlannedPrefix]:
+    # After 63 halvings of the share nothing is held out.
+    halvings = next(n for n in range(64) if group.held_tokens(n) <= config.validation_max_tokens)
+    sides: list[tuple[Literal["train", "validation"], int, tuple[int, ...], int, int]] = []
+    for repeat, joined in _joined(group, halvings, config.min_documents):
+        documents = sum(
+            group.classes[r].num_documents - group.classes[r].held_documents[halvings]
+            for r in joined
+        )
+        tokens = sum(
+            group.classes[r].num_tokens - group.classes[r].held_tokens[halvings] for r in joined
+        )
+        sides.append(("train", repeat, joined, documents, tokens))
+    held = sum(one.held_documents[halvings] for one in group.classes.values())
+    sides.append(("validation", 1, (), held, group.held_tokens(halvings)))
+    languages = sorted({language for language, _ in group.members})
+    steps: tuple[tuple[str, Steps], ...] = ()
+    if schedule is not None and name != SHARED_GROUP:
+        steps = tuple(
+            (language, schedule.languages.get(language, schedule.default)) for language in languages
+        )
+    planned = []
+    for split, repeat, joined, num_documents, num_tokens in sides:
+        if num_documents == 0:
+            continue
+        num_shards = -(-num_tokens // config.max_shard_tokens)
+        for shard in range(num_shards):
+            planned.append(
+                PlannedPrefix(
+                    split=split,
+                    group=name if repeat == 1 else f"{name}-x{repeat}",
+                    shard=shard,
+                    num_shards=num_shards,
+                    members=tuple(sorted(group.members)),
+                    runs=tuple(group.runs),
+                    validation_below=_threshold(config) >> halvings,
+                    keys=(
+                        -(-shard * _KEYS // num_shards),
+                        -(-(shard + 1) * _KEYS // num_shards),
+                    ),
+                    num_tokens=num_tokens // num_shards,
+                    repeat=repeat,
+                    repeats=joined if steps else (),
+                    steps=steps if joined else (),
+                )
+            )
+    return planned
+
+
+def _joined(group: _Group, halvings: int, min_documents: int) -> list[tuple[int, tuple[int, ...]]]:
+    """Return the repetitions of each train group, and those of the documents that it takes."""
+    found: list[tuple[int, tuple[int, ...]]] = []
+    waiting: list[int] = []
+    documents = 0
+    for repeat in sorted(group.classes, reverse=True):
+        one = group.classes[repeat]
+        waiting.append(repeat)
+        documents += one.num_documents - one.held_documents[halvings]
+        if documents >= min_documents or repeat == min(group.classes):
+            found.append((repeat, tuple(sorted(waiting))))
+            waiting, documents = [], 0
+    return found[::-1]
 
 
 def assign_groups(
@@ -168,7 +246,7 @@ def _threshold(config: PackConfig) -> int:
 
 
 def _count_held_out(
-    group: _Group,
+    group: _Class,
     validation: NDArray[np.uint64],
     num_tokens: NDArray[np.int64],
     config: PackConfig,

@@ -188,6 +188,11 @@ def _run_unit(work: _Work) -> UnitResult:
         ) from error
 
 
+def finished_units(output: Path, stage: str) -> dict[str, Marker]:
+    """Return the markers that a stage has left, whatever their fingerprints, by unit name."""
+    return read_markers(output / "work" / stage)
+
+
 def read_markers(folder: Path) -> dict[str, Marker]:
     """Return the markers in the work folder of a stage, by unit name."""
     markers = {}

@@ -33,6 +33,7 @@ RUN_DTYPE = np.dtype(
         ("file", "<i4"),
         ("language", "<i4"),
         ("source", "<i4"),
+        ("cluster_size", "<i4"),  # documents of its duplicate cluster, with itself
     ]
 )
 
@@ -59,7 +60,7 @@ class RunWriter:
         path: RUN, without suffix.
         dtype: of the token ids.
 
-    Memory: the index (60 bytes a document); tokens wait in a file. Use as a context manager; a
+    Memory: the index (64 bytes a document); tokens wait in a file. Use as a context manager; a
     block left by an error writes nothing.
     """
 
@@ -93,6 +94,7 @@ class RunWriter:
         sources: Sequence[str],
         origin_files: Sequence[str],
         origin_offsets: NDArray[np.int64],
+        cluster_sizes: NDArray[np.int64],
     ) -> None:
         """Add documents: their tokens back to back, and one value of everything else for each."""
         rows = np.zeros(len(num_tokens), RUN_DTYPE)
@@ -102,6 +104,7 @@ class RunWriter:
         rows["placement"] = placement
         rows["validation"] = validation
         rows["offset"] = origin_offsets
+        rows["cluster_size"] = np.minimum(cluster_sizes, np.iinfo(np.int32).max)
         rows["language"] = _numbers(self._languages, languages)
         rows["source"] = _numbers(self._sources, sources)
         rows["file"] = _numbers(self._files, list(zip(sources, origin_files, strict=True)))

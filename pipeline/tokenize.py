@@ -26,14 +26,14 @@ from .kept_documents import read_kept
 from .placement import keyed_hash
 from .progress import Progress
 from .stage import Marker, Stage, Unit, UnitResult, run_stage
-from .text_column import flat, id_words, text_arrays
+from .text_column import id_words, text_arrays
 from .token_runs import RunWriter
 from .tokenizer import open_cached
 from .train_tokenizer import TokenizerResult
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 
 _COLUMNS = ["id", "text", "language", "source", "origin_file", "origin_offset"]
 _SLICE_BYTES = 4_000_000
@@ -112,20 +112,22 @@ def tokenize_unit(arguments: TokenizeArguments) -> UnitResult:
             _COLUMNS,
         )
         for batch in batches:
-            for table, clusters in _slices(batch.table, batch.cluster_ids):
+            whole = batch.table.append_column("cluster_id", batch.cluster_ids)
+            whole = whole.append_column("cluster_size", pa.array(batch.cluster_sizes))
+            for table in _slices(whole):
                 data, offsets = text_arrays(table["text"])
                 sizes = np.diff(offsets)
                 too_long = tokenizer.too_long(data, offsets)
                 if too_long.any():
                     dropped += _describe(table, sizes, too_long, tokenizer.too_long_detail())
                     keep = pa.array(~too_long)
-                    table, clusters = table.filter(keep), clusters.filter(keep)
+                    table = table.filter(keep)
                     data, offsets = text_arrays(table["text"])
                 encoded, bounds = tokenizer.encode(data, offsets)
                 ids = np.insert(encoded, bounds[1:], tokenizer.eod_id)
                 names = table.select(["language", "source", "origin_file"]).to_pydict()
                 own = id_words(table["id"])
-                cluster = id_words(pc.coalesce(clusters, flat(table["id"])))  # null: its own
+                cluster = id_words(pc.coalesce(table["cluster_id"], table["id"]))  # null: its own
                 num_tokens, num_bytes = np.diff(bounds) + 1, np.diff(offsets)
                 writer.add(
                     ids,
@@ -137,6 +139,7 @@ def tokenize_unit(arguments: TokenizeArguments) -> UnitResult:
                     sources=names["source"],
                     origin_files=names["origin_file"],
                     origin_offsets=table["origin_offset"].to_numpy(),
+                    cluster_sizes=table["cluster_size"].to_numpy(),
                 )
                 keys = list(zip(names["source"], names["language"], strict=True))
                 documents.update(keys)
@@ -161,14 +164,14 @@ def _add(
         sums[key] += value
 
 
-def _slices(table: pa.Table, clusters: pa.Array) -> Iterator[tuple[pa.Table, pa.Array]]:
+def _slices(table: pa.Table) -> Iterator[pa.Table]:
     """Cut a batch into consecutive parts of about `_SLICE_BYTES` of text."""
     _, offsets = text_arrays(table["text"])
     first = 0
     while first < table.num_rows:
         last = int(np.searchsorted(offsets, offsets[first] + _SLICE_BYTES, side="right")) - 1
         last = min(max(last, first + 1), table.num_rows)
-        yield table.slice(first, last - first), clusters.slice(first, last - first)
+        yield table.slice(first, last - first)
         first = last
 
 

@@ -167,7 +167,7 @@ def _weights(
             [manifest_weight(name, found) for name, found in zip(names, manifests, strict=True)]
         )
     return temperature_weights(
-        [split.num_tokens for split in splits],
+        [split.drawn_tokens for split in splits],
         data.alpha if phase.alpha < 0 else phase.alpha,
         languages=[language_of(name, m) for name, m in zip(names, manifests, strict=True)],
     )
