@@ -43,6 +43,10 @@ def check_config(config: PreprocessConfig) -> None:
             f"dedup.partitions is {dedup.partitions}: it must be at most {MAX_PARTITIONS}, each "
             "is a unit of work (16 is usual, some thousands for terabytes)"
         )
+    passages = config.passages
+    _at_least("passages.max_documents", passages.max_documents, 1, "10 is usual")
+    _at_least("passages.min_bytes", passages.min_bytes, 0, "20 is usual; 0: any length")
+    _at_least("passages.span_bytes", passages.span_bytes, 50, "500 is usual")
     _check_rehydration(config.rehydration)
     _check_training(config.tokenizer)
     if len(set(pack.group_by)) < len(pack.group_by):

@@ -22,6 +22,7 @@ REASONS: dict[str, str] = {
     "too_long": "longer than clean.max_bytes, or too long for this tokenizer",
     "exact_duplicate": "the clean text is equal to that of a kept document",
     "near_duplicate": "the verified similarity to a kept document reaches dedup.threshold",
+    "repeated_passages": "all of its text repeats other documents (passages)",
 }
 """Every reason that a document can be dropped for, with what it means."""
 

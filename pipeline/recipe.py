@@ -17,7 +17,7 @@ from typing import Literal
 from rich.console import Console
 
 from ..indexed_dataset.atomic import disk_full, is_disk_full
-from . import clean, dedup, pack, rehydration, tokenize, train_tokenizer
+from . import clean, dedup, pack, passages, rehydration, tokenize, train_tokenizer
 from .check import check_config, open_given_tokenizer
 from .config import PreprocessConfig
 from .executors import Executor, LocalExecutor
@@ -89,13 +89,14 @@ def preprocess(
                 f"{output / 'verdicts'} and {output / 'rejected'} have every document"
             )
 
+        cuts = passages.run(config, output, verdicts, executor, progress)
         schedule = rehydration.run(config, output, verdicts, executor, progress)
         tokenizer = train_tokenizer.run(config, output, verdicts, executor, progress)
         if until == "tokenizer":
             report = build_report(until, cleaned, verdicts, fertility=tokenizer.fertility)
             return finish(report)
 
-        tokenized = tokenize.run(config, output, verdicts, tokenizer, executor, progress)
+        tokenized = tokenize.run(config, output, verdicts, tokenizer, executor, progress, cuts)
         packed = None
         if until == "pack":
             packed = pack.run(
@@ -117,6 +118,9 @@ def _versions() -> dict[str, int]:
         "shingles": dedup.SHINGLES_VERSION,
         "verify": dedup.VERIFY_VERSION,
         "verdicts": dedup.VERDICTS_VERSION,
+        "passages": passages.PASSAGES_VERSION,
+        "repeats": passages.REPEATS_VERSION,
+        "cuts": passages.CUTS_VERSION,
     }
 
 
@@ -130,6 +134,7 @@ def _finish(
         "documents": "clean documents (Parquet)",
         "rejected": "documents dropped while reading and cleaning (JSON lines)",
         "verdicts": "what became of each document (Parquet)",
+        "cuts": "repeated passages that are left out of the token files (Parquet)",
         "data": "token files (train, validation) and their tokenizer",
         "report.json": "these tables",
         CARD: "sources, licences, languages, what was dropped and why",

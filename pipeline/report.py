@@ -45,6 +45,10 @@ class Tally:
     """Tokens written, EOD included; 0 before tokenizing."""
     validation_documents: int = 0
     validation_tokens: int = 0
+    cut_documents: int = 0
+    """Documents kept that repeated passages were left out of."""
+    cut_bytes: int = 0
+    """Bytes of text left out so; they do not count as kept."""
 
     def drop(self, reason: str, documents: int) -> None:
         """Count `documents` as dropped for `reason`."""
@@ -130,6 +134,11 @@ def build_report(
                 tally.kept -= dropped
                 tally.text_bytes -= text_bytes
                 tally.drop(reason, dropped)
+        for source, language, cut, cut_bytes in _rows(tokenized, "cut"):
+            for tally in _tallies(report, source, language):
+                tally.cut_documents += cut
+                tally.cut_bytes += cut_bytes
+                tally.text_bytes -= cut_bytes
         _check("kept", report.total.kept, documents)
     if packed is not None:
         _check("kept", report.total.kept, sum(m.counts["documents"] for m in packed.values()))
@@ -194,6 +203,13 @@ def _show_dropped(report: Report, console: Console) -> None:
         for reason in _by_number(total):
             console.print(f"{reason}: {REASONS.get(reason, '')}", highlight=False, soft_wrap=True)
     dropped = "".join(f" + {total.dropped[reason]:,} {reason}" for reason in _by_number(total))
+    if total.cut_bytes:
+        console.print(
+            f"repeated passages: {total.cut_bytes / 1e6:,.2f} MB left out of "
+            f"{total.cut_documents:,} documents",
+            highlight=False,
+            soft_wrap=True,
+        )
     console.print(
         f"\n{total.documents_in:,} documents in = {total.kept:,} kept{dropped}",
         highlight=False,
@@ -319,6 +335,8 @@ def _sum(tallies: Iterable[Tally]) -> Tally:
             "tokens",
             "validation_documents",
             "validation_tokens",
+            "cut_documents",
+            "cut_bytes",
         ):
             setattr(total, name, getattr(total, name) + getattr(tally, name))
         for reason, documents in tally.dropped.items():
@@ -336,4 +354,6 @@ def _plain(tally: Tally) -> dict[str, Any]:
         "tokens": tally.tokens,
         "validation_documents": tally.validation_documents,
         "validation_tokens": tally.validation_tokens,
+        "cut_documents": tally.cut_documents,
+        "cut_bytes": tally.cut_bytes,
     }

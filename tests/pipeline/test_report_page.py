@@ -209,6 +209,7 @@ def test_rows_beyond_the_first_are_folded_away(tmp_path: Path) -> None:
     assert "The run stopped after the stage <code>clean</code>" in page
 
 
+@pytest.mark.slow
 def test_the_pages_do_not_depend_on_units_or_on_what_lies_in_work(
     config: PreprocessConfig, output: Path, tmp_path: Path
 ) -> None:
