@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from .config import RunConfig
-from .pipeline.config import PreprocessConfig
+from .pipeline.config import CleanConfig, DedupConfig, PreprocessConfig
 from .trainer.config import PretrainConfig
 
 if TYPE_CHECKING:
@@ -77,10 +77,46 @@ class TokenizeArguments:
     """End each document with the end-of-document token."""
     eod: str = ""
     """That token; empty: the tokenizer's own end-of-text token."""
+    prepend_bos: bool = False
+    """Begin each document with the beginning-of-text token."""
+    bos: str = ""
+    """That token; empty: the tokenizer's own."""
+    add_special_tokens: bool = False
+    """Put around each document what the tokenizer's post-processor puts there, as Megatron's
+    preprocess_data.py does unless it is given --tokenizer-hf-no-include-special-tokens."""
     workers: int = 0
-    """Worker processes; 0: one for each usable CPU."""
+    """Threads that encode; 0: one for each usable CPU."""
     overwrite: bool = False
     """Replace a prefix that exists already."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DedupArguments:
+    """Remove copies and near-copies from any files of texts, and say what became of each one.
+
+    Writes OUTPUT/kept (the documents that stay), OUTPUT/verdicts (one row for every document, with
+    the copy that is kept instead and the similarity to it) and OUTPUT/report.json. Run the same
+    command again after an interruption: it goes on.
+    """
+
+    inputs: Positional[tuple[str, ...]]
+    """Files, folders, globs (.jsonl, .parquet, .arrow, .txt, also .gz and .zst); each folder is a
+    source of its own."""
+    output: str
+    """Folder for everything that is written."""
+    text_key: str = "text"
+    """Field or column that holds the text."""
+    id_key: str = "id"
+    """Field or column that holds the input's own id."""
+    language: str = ""
+    """Language of all documents; empty: from their fields `language` or `lang`."""
+    columns: tuple[str, ...] = ()
+    """Input columns to carry through to the kept documents (url, date, scores, ...)."""
+    workers: int = 0
+    """Worker processes; 0: one for each usable CPU."""
+    dedup: Annotated[DedupConfig, arg(name="")] = field(default_factory=DedupConfig)
+    clean: CleanConfig = field(default_factory=CleanConfig)
+    """Normalization and length limits before texts are compared."""
 
 
 @dataclass(frozen=True, kw_only=True)

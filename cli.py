@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .arguments import (
+    DedupArguments,
     DemoArguments,
     ExportArguments,
     GenerateArguments,
@@ -99,8 +100,33 @@ def tokenize(arguments: TokenizeArguments) -> None:
         json_keys=arguments.json_keys,
         append_eod=arguments.append_eod,
         eod=arguments.eod,
+        prepend_bos=arguments.prepend_bos,
+        bos=arguments.bos,
+        add_special_tokens=arguments.add_special_tokens,
         workers=arguments.workers,
         overwrite=arguments.overwrite,
+    )
+
+
+def dedup(arguments: DedupArguments) -> None:
+    """Run `gristmill dedup`."""
+    from .pipeline import dedup_files
+
+    if not arguments.inputs:
+        raise ConfigError(
+            "nothing to dedup: name files, before the options (gristmill dedup a.jsonl "
+            "b.parquet --output DIR)"
+        )
+    dedup_files(
+        arguments.inputs,
+        Path(arguments.output),
+        text_key=arguments.text_key,
+        id_key=arguments.id_key,
+        language=arguments.language,
+        columns=arguments.columns,
+        clean=arguments.clean,
+        dedup=arguments.dedup,
+        workers=arguments.workers,
     )
 
 
@@ -214,6 +240,7 @@ COMMANDS: dict[str, tuple[type[Any], Any]] = {
     "inspect": (InspectArguments, inspect),
     "report": (ReportArguments, report),
     "tokenize": (TokenizeArguments, tokenize),
+    "dedup": (DedupArguments, dedup),
     "merge": (MergeArguments, merge),
     "split": (SplitArguments, split),
     "verify": (VerifyArguments, verify),

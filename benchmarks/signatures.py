@@ -1,7 +1,7 @@
-"""Text to MinHash signatures on one core: ours beside datatrove, in turn, on the same documents.
+"""Text to MinHash signatures on one core: ours beside the peers, in turn, on the same documents.
 
 Usage: python benchmarks/signatures.py FILE.jsonl[.zst] (default: the English part of the demo
-corpus). datatrove comes from `make peers`; without it only our figure is printed.
+corpus). datatrove and rensa come from `make peers`; without them only our figure is printed.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from gristmill.pipeline.text_column import text_arrays
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = ROOT / "runs" / "demo-corpus"
 PEER = ROOT / ".venv-peers" / "bin" / "python"
+PEERS = ("datatrove", "rensa")
 NUM_BYTES = 1_000_000
 REPEATS = 5
 
@@ -40,22 +41,26 @@ def main() -> None:
     data, offsets = text_arrays(pa.array(texts, pa.large_string()))
     band_keys(data, offsets)
 
-    ours, theirs = [], []
+    ours: list[float] = []
+    theirs: dict[str, list[float]] = {name: [] for name in PEERS}
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8") as file:
         file.writelines(json.dumps({"text": text}) + "\n" for text in texts)
         file.flush()
         for _ in range(REPEATS):  # in turn, so that both see the same machine
             ours.append(time_ours(data, offsets))
             if PEER.exists():
-                theirs.append(time_peer(file.name))
+                for name in PEERS:
+                    theirs[name].append(time_peer(name, file.name))
     seconds = statistics.median(ours)
     print(f"gristmill  {num_bytes / seconds / 1e6:8.2f} MB/s")
-    if theirs:
-        ratios = [their / our for our, their in zip(ours, theirs, strict=True)]
-        print(f"datatrove  {num_bytes / statistics.median(theirs) / 1e6:8.2f} MB/s")
-        print(f"ratio      {statistics.median(ratios):8.1f} (median of {REPEATS} pairs)")
-    else:
-        print("datatrove is not installed: make peers")
+    if not PEER.exists():
+        print("the peers are not installed: make peers")
+        return
+    for name, times in theirs.items():
+        ratios = [their / our for our, their in zip(ours, times, strict=True)]
+        speed = num_bytes / statistics.median(times) / 1e6
+        ratio = statistics.median(ratios)
+        print(f"{name:<10} {speed:8.2f} MB/s, ratio {ratio:.1f} (median of {REPEATS} pairs)")
 
 
 def read_texts(path: Path) -> list[str]:
@@ -80,9 +85,9 @@ def time_ours(data: np.ndarray, offsets: np.ndarray) -> float:
     return statistics.median(times)
 
 
-def time_peer(path: str) -> float:
-    """Return seconds of one pass of datatrove, in its own process on the same core."""
-    script = Path(__file__).parent / "peers" / "datatrove_signatures.py"
+def time_peer(name: str, path: str) -> float:
+    """Return seconds of one pass of a peer, in its own process on the same core."""
+    script = Path(__file__).parent / "peers" / f"{name}_signatures.py"
     done = subprocess.run(
         [str(PEER), str(script), path, "1"], capture_output=True, text=True, check=True
     )

@@ -1,18 +1,21 @@
 """Indexed datasets: Megatron's .bin/.idx, written, read, checked, sampled and blended.
 
-Reading and sampling need numpy alone, but for a `MegatronBlend`, which needs numba. The names below
-are the whole public surface.
+Reading and sampling need numpy alone, but for a `MegatronBlend` and the order "best_fit", which
+need numba. The names below are the whole public surface; what is not needed for reading is imported
+when it is first used.
 
     IndexedDatasetBuilder ─► PREFIX.{bin,idx,json} ─► IndexedDataset
                                      └─► SampleDataset ─► BlendedDataset ─► PhasedBlend
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .blend import BlendedDataset as BlendedDataset
 from .blend_description import describe_phases as describe_phases
 from .describe import describe as describe
-from .dividing import DividedPart as DividedPart
-from .dividing import divide as divide
-from .dropping import DocumentFacts as DocumentFacts
 from .errors import CorruptIndexError as CorruptIndexError
 from .errors import DocumentNotFoundError as DocumentNotFoundError
 from .errors import IndexedDatasetError as IndexedDatasetError
@@ -33,22 +36,14 @@ from .manifest import Checksums as Checksums
 from .manifest import DatasetManifest as DatasetManifest
 from .manifest import SideStreamEntry as SideStreamEntry
 from .megatron_blend import MegatronBlend as MegatronBlend
-from .megatron_builder import build_megatron_blend as build_megatron_blend
 from .megatron_order import MegatronOptions as MegatronOptions
-from .merging import MergeReport as MergeReport
-from .merging import merge as merge
 from .paths import find_prefixes as find_prefixes
 from .paths import shard_name as shard_name
 from .phases import Phase as Phase
 from .phases import PhasedBlend as PhasedBlend
-from .provenance import Passage as Passage
-from .provenance import passages as passages
 from .reader import IndexedDataset as IndexedDataset
-from .repairing import RepairReport as RepairReport
-from .repairing import repair as repair
 from .samples import Sample as Sample
 from .samples import SampleDataset as SampleDataset
-from .side_streams import SideStream as SideStream
 from .state import BlendState as BlendState
 from .state import DataChangedError as DataChangedError
 from .verify import VerifyReport as VerifyReport
@@ -58,4 +53,46 @@ from .weights import manifest_repeat as manifest_repeat
 from .weights import manifest_weight as manifest_weight
 from .weights import temperature_weights as temperature_weights
 from .weights import whole_weights as whole_weights
-from .writer import IndexedDatasetBuilder as IndexedDatasetBuilder
+
+if TYPE_CHECKING:  # the same names as in _LATER
+    from .dividing import DividedPart as DividedPart
+    from .dividing import divide as divide
+    from .dropping import DocumentFacts as DocumentFacts
+    from .megatron_builder import build_megatron_blend as build_megatron_blend
+    from .merging import MergeReport as MergeReport
+    from .merging import merge as merge
+    from .provenance import Passage as Passage
+    from .provenance import passages as passages
+    from .repairing import RepairReport as RepairReport
+    from .repairing import repair as repair
+    from .side_streams import SideStream as SideStream
+    from .writer import IndexedDatasetBuilder as IndexedDatasetBuilder
+
+_LATER = {
+    "DividedPart": "dividing",
+    "divide": "dividing",
+    "DocumentFacts": "dropping",
+    "build_megatron_blend": "megatron_builder",
+    "MergeReport": "merging",
+    "merge": "merging",
+    "Passage": "provenance",
+    "passages": "provenance",
+    "RepairReport": "repairing",
+    "repair": "repairing",
+    "SideStream": "side_streams",
+    "IndexedDatasetBuilder": "writer",
+}
+"""Name -> its module, for what writes and changes datasets. No module may be named like a name."""
+
+
+def __getattr__(name: str) -> Any:
+    module = _LATER.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{module}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

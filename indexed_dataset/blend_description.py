@@ -48,7 +48,8 @@ def describe_blend(blend: BlendedDataset, num_samples: int) -> str:
         f"{blend.sequence_length:,} = {num_samples * blend.sequence_length:,} tokens to draw"
     ]
     rows = _rows(blend, blend.names, num_samples)
-    return "\n".join((*lines, *_table(rows), *_caps(blend, blend.names, num_samples, 0)))
+    notes = (*_padding(blend, rows), *_caps(blend, blend.names, num_samples, 0))
+    return "\n".join((*lines, *_table(rows), *notes))
 
 
 def describe_phases(blend: PhasedBlend, num_samples: int) -> str:
@@ -68,7 +69,8 @@ def describe_phases(blend: PhasedBlend, num_samples: int) -> str:
             f"{name}: tokens {placed.first_token:,} to {end:,}, {count:,} samples of {size:,} "
             f"from {len(blend.names)} groups"
         ]
-        lines += _table(_rows(placed.blend, blend.names, count))
+        rows = _rows(placed.blend, blend.names, count)
+        lines += [*_table(rows), *_padding(placed.blend, rows)]
         lines += _caps(placed.blend, blend.names, count, placed.first_sample)
         parts.append("\n".join(lines))
     if len(spans) > 1:
@@ -161,6 +163,19 @@ def _cells(name: str, rows: Sequence[_Row], total: float) -> Sequence[str]:
     )
 
 
+def _padding(blend: BlendedDataset, rows: Sequence[_Row]) -> Iterable[str]:
+    """Say how much of what is drawn is padding, where bins are."""
+    shares = [dataset.padding_share for dataset in blend.datasets]
+    drawn = sum(row.tokens for row in rows)
+    if drawn and any(dataset.order == "best_fit" for dataset in blend.datasets):
+        padded = sum(row.tokens * share for row, share in zip(rows, shares, strict=True))
+        worst = max(range(len(rows)), key=lambda number: shares[number])
+        yield (
+            f"  padding: {padded / drawn:.2%} of the drawn tokens; most in {rows[worst].name}, "
+            f"{shares[worst]:.2%}"
+        )
+
+
 def _caps(
     blend: BlendedDataset, names: Sequence[str], num_samples: int, first_sample: int
 ) -> Iterable[str]:
@@ -176,8 +191,9 @@ def _caps(
 def sample_line(dataset: SampleDataset, num_samples: int) -> str:
     """Return one line about what a single dataset gives."""
     epochs = num_samples / dataset.samples_per_epoch
+    padding = f", {dataset.padding_share:.2%} padding" if dataset.order == "best_fit" else ""
     return (
         f"{dataset.name}: {num_samples:,} samples of {dataset.sequence_length:,} = "
         f"{epochs:.2f} epochs of {dataset.num_tokens:,} tokens "
-        f"({dataset.order}, {dataset.documents})"
+        f"({dataset.order}, {dataset.documents}{padding})"
     )

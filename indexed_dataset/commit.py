@@ -15,6 +15,7 @@ import glob
 import logging
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -79,6 +80,18 @@ class UnfinishedPrefix:
     def descriptor(self, kind: str) -> int:
         """Return the file `PREFIX.kind`, open for writing at any position (inside `aborting`)."""
         return self._stream(kind).fileno()
+
+    def adopt(self, kind: str, path: Path) -> None:
+        """Let a finished file be `PREFIX.kind` as well, without a copy where links are possible."""
+        with self.aborting(kind):
+            temporary = self._temporary(kind)
+            try:
+                os.link(path, temporary)
+            except OSError as error:
+                if is_disk_full(error):
+                    raise
+                shutil.copyfile(path, temporary)
+            self._files[kind] = temporary.open("ab", buffering=_BUFFER_BYTES)
 
     def commit(self, *, only_index: bool = False) -> None:
         """Let the prefix appear, with every file that was written to.

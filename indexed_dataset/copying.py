@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import TruncatedDataError
-from .manifest import CHECKSUM_ALGORITHM, CHECKSUM_BLOCK_BYTES
+from .manifest import CHECKSUM_BLOCK_BYTES
+from .manifest_fields import CHECKSUM_ALGORITHM
 
 _BUFFER_BYTES = 1 << 20  # stays in the processor's cache between reading, hashing and writing
 _MAX_THREADS = 8  # of little use beyond: two or three fill a fast disk

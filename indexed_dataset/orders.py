@@ -4,6 +4,7 @@ An order decides which tokens a sample has, and nothing else: it reads no file. 
 the tokens and makes labels, masks and document bounds of them, in the same way for every order:
 
     stable      one window, or two where it passes the end of the ring  (`stable.py`)
+    best_fit    a bin of whole documents  (`best_fit.py`)
     megatron    the pieces of shuffled documents that Megatron joins  (`megatron_order.py`)
     sequential  one window, the first with an end-of-document token before it  (`sequential.py`)
 """

@@ -19,10 +19,11 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 from .blend import BlendedDataset, Epochs
-from .errors import IndexedDatasetError
-from .samples import Documents, Sample, SampleDataset
+from .errors import IndexedDatasetError, UnknownOrderError
+from .samples import Documents, Sample, SampleDataset, own_arrays
 from .split import PrefixLike, TokenSplit
 from .state import BlendState, SourceState, tokens_per_sample
 
@@ -64,6 +65,8 @@ class PhasedBlend:
         phases: one or more, in order; each but the last one with `until_tokens`.
         names: of the sources; default: those of their groups.
         seed, documents, eod_id: as in `SampleDataset`.
+        order: "stable", or "best_fit": then all phases have one sequence length, and tokens are
+            counted by places, padding included, as everywhere here.
         start: how far an earlier blend got (`state`): each source of a name that it knows goes on
             there, positions and tokens count on, and phases that are over are left out.
         batch_size: a phase ends with a whole number of batches, so that the samples of a batch
@@ -91,7 +94,8 @@ class PhasedBlend:
         *,
         names: Sequence[str] | None = None,
         seed: int = 0,
-        documents: Documents = "joined",
+        order: Literal["stable", "best_fit"] = "stable",
+        documents: Documents | None = None,
         eod_id: int | None = None,
         start: BlendState | None = None,
         batch_size: int = 1,
@@ -100,8 +104,18 @@ class PhasedBlend:
         self.start = start or BlendState()
         self.batch_size = batch_size
         self._splits = [s if isinstance(s, TokenSplit) else TokenSplit(s) for s in sources]
-        self._options = (seed, documents, eod_id)
+        self._options = (seed, order, documents, eod_id)
         self._lengths = _lengths(phases, block_length)
+        if order not in ("stable", "best_fit"):
+            raise UnknownOrderError(
+                f"order is {order!r}; a PhasedBlend draws in one that never ends: stable, best_fit"
+            )
+        if order == "best_fit" and len(self._lengths) > 1:
+            raise IndexedDatasetError(
+                f'order "best_fit" packs documents into bins of one length, but the phases (and '
+                f"block_length) have the lengths {self._lengths}. Give all the same, or use the "
+                'order "stable"'
+            )
         self.names = [split.name for split in self._splits] if names is None else list(names)
         """Names of the sources; `dataset_id` counts in this list."""
         _require_unique(self.names)
@@ -137,6 +151,10 @@ class PhasedBlend:
         if not -len(self) <= number < len(self):
             raise IndexError(f"sample {number} was asked for, but the blend has {len(self)}")
         return self.sample(number % len(self))
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
+        """Return samples that share no array; what a PyTorch DataLoader asks a dataset for."""
+        return [own_arrays(self[index]) for index in indices]
 
     def sample(self, position: int) -> Sample:
         """Return the sample at a position; `dataset_id` is its source's number.
@@ -180,7 +198,10 @@ class PhasedBlend:
         sources = dict(self.start.sources or {})
         for name, dataset, count in zip(self.names, placed.blend.datasets, consumed, strict=True):
             sources[name] = SourceState(
-                count * tokens_per_sample(dataset), dataset.block_length, dataset.fingerprint
+                count * tokens_per_sample(dataset),
+                dataset.block_length,
+                dataset.fingerprint,
+                dataset.order,
             )
         return BlendState(num_samples, self.num_tokens(num_samples), sources)
 
@@ -238,12 +259,13 @@ class PhasedBlend:
         return state if count is None else self.state(state.samples + count)
 
     def _dataset(self, split: TokenSplit, sequence_length: int) -> SampleDataset:
-        seed, documents, eod_id = self._options
+        seed, order, documents, eod_id = self._options
         fitting = [length for length in self._lengths if length <= split.num_tokens]
         return SampleDataset(
             split.shards,
             sequence_length,
             seed=seed,
+            order=order,
             documents=documents,
             eod_id=eod_id,
             block_length=max(fitting, default=self._lengths[0]),

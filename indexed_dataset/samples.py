@@ -9,7 +9,9 @@
     cu_seqlens: int32[S + 1]    documents="separate" only: bounds of the documents in the sample,
                                 filled up with S so that samples can be stacked.
 
-The arrays of a sample are its own and may be changed in place.
+A sample's tokens and labels are its own and may be changed. A loss_mask or position_ids that
+every sample has alike is one array for all: it is read-only, so changing it in place is an error;
+copy it first. A PyTorch DataLoader, which warns of read-only arrays, is given copies.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from typing import Any, Literal, NotRequired, TypedDict, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from .best_fit import BestFitOrder
 from .errors import IndexedDatasetError, UnknownOrderError
 from .megatron_order import MegatronOptions, MegatronOrder
 from .orders import EOD_BEFORE_SPLIT, SampleOrder, Span
@@ -31,7 +34,7 @@ from .stable import StableOrder
 
 logger = logging.getLogger(__name__)
 
-Order = Literal["stable", "sequential", "megatron"]
+Order = Literal["stable", "best_fit", "sequential", "megatron"]
 Documents = Literal["joined", "separate"]
 
 
@@ -46,6 +49,14 @@ class Sample(TypedDict):
     cu_seqlens: NotRequired[NDArray[np.int32]]
 
 
+def own_arrays(sample: Sample) -> Sample:
+    """Return a sample with copies of the arrays that it shares with others."""
+    return {  # type: ignore[return-value] # the keys are those of the sample
+        key: value.copy() if isinstance(value, np.ndarray) and not value.flags.writeable else value
+        for key, value in sample.items()
+    }
+
+
 class SampleDataset:
     """Fixed-length samples of one split: `len(dataset)`, `dataset[i]`, each in constant time.
 
@@ -55,6 +66,9 @@ class SampleDataset:
         seed: of the order; unused by "sequential".
         order: "stable" (training): windows visited in a computed random order, epoch after epoch.
             The last token of the split is followed by its first, as another document would be.
+            "best_fit" (training): bins of whole documents, padded; only documents longer than a
+            sample are cut. The bins are made when the dataset is opened (`best_fit.py`: what that
+            costs), and visited in a computed random order.
             "sequential" (evaluation): windows from first to last, the last one padded and masked,
             every token a label exactly once. The split's first token is predicted from `eod_id`;
             if that is unknown it is context only and not scored (`num_scored_tokens` tells).
@@ -62,7 +76,8 @@ class SampleDataset:
             samples of Megatron's GPTDataset. It alone depends on `num_samples`.
         documents: "joined": loss and attention cross document bounds, as Megatron's default.
             "separate": positions start anew, the bounds are in `cu_seqlens`, and the first token of
-            a document is not scored.
+            a document is not scored. Default: "joined", but "separate" with "best_fit", which
+            puts documents together only because they fit.
         num_samples: what `len` says; default: one epoch. It changes no order but "megatron".
         eod_id: end-of-document token, for a dataset without a manifest.
         dataset_id: put into each sample; a blend puts its own numbers there.
@@ -82,7 +97,7 @@ class SampleDataset:
         *,
         seed: int = 0,
         order: Order | MegatronOptions = "stable",
-        documents: Documents = "joined",
+        documents: Documents | None = None,
         num_samples: int | None = None,
         eod_id: int | None = None,
         dataset_id: int = 0,
@@ -92,7 +107,14 @@ class SampleDataset:
         if isinstance(order, MegatronOptions):
             order = "megatron"
         _require_offered("order", order, get_args(Order))
+        documents = documents or ("separate" if order == "best_fit" else "joined")
         _require_offered("documents", documents, get_args(Documents))
+        if (order, documents) == ("best_fit", "joined"):
+            raise IndexedDatasetError(
+                'order "best_fit" puts documents together that have nothing to do with each other, '
+                'and documents="joined" would let loss and attention cross from one to the next. '
+                'Give documents="separate", or another order'
+            )
         if sequence_length < 1:
             raise IndexedDatasetError(
                 f"sequence_length is {sequence_length}; a sample has one token or more"
@@ -106,11 +128,13 @@ class SampleDataset:
         self.eod_id = _eod_id(self.split, eod_id)
         self.block_length = block_length or sequence_length
         _require_fitting_blocks(self, block_length)
-        self._ones = np.ones(sequence_length, dtype=np.float32)  # copied: faster than made anew
+        self._ones = np.ones(sequence_length, dtype=np.float32)
         self._places = np.arange(sequence_length, dtype=np.int64)
+        for shared in (self._ones, self._places):
+            shared.flags.writeable = False
         self._num_samples = num_samples
         self._order = self._new_order()
-        there_are = self._order.max_samples
+        self._max_samples = there_are = self._order.max_samples
         if there_are is not None and (num_samples or 0) > there_are:
             raise IndexedDatasetError(
                 f"{self.name} has {there_are} {order} samples, but num_samples is {num_samples}: "
@@ -132,23 +156,27 @@ class SampleDataset:
             )
         return self.sample(number % len(self))
 
+    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
+        """Return samples that share no array; what a PyTorch DataLoader asks a dataset for."""
+        return [own_arrays(self[index]) for index in indices]
+
     def sample(self, position: int) -> Sample:
         """Return sample `position`; of a stable order any from 0 on, epoch after epoch."""
         size = self.sequence_length
         spans = self._spans(position)
         values = self._read(spans)
         num_scored = len(values) - 1
-        loss_mask = self._ones.copy()
+        loss_mask = self._ones
         if num_scored < size:
             values = np.concatenate((values, np.zeros(size - num_scored, dtype=values.dtype)))
-            loss_mask[num_scored:] = 0
+            loss_mask = (self._places < num_scored).astype(np.float32)
         # Both are widened from what was read: copying one from the other takes three times as
         # long, because the two lie at almost the same place of different memory pages.
         sample: Sample = {
             "tokens": values[:-1].astype(np.int64),
             "labels": values[1:].astype(np.int64),
             "loss_mask": loss_mask,
-            "position_ids": self._places.copy(),
+            "position_ids": self._places,
             "dataset_id": self.dataset_id,
         }
         if self.documents == "separate":
@@ -194,13 +222,24 @@ class SampleDataset:
         return self._order.max_samples
 
     @property
+    def padding_share(self) -> float:
+        """Share of the places of an epoch's samples that hold no token."""
+        places = self.samples_per_epoch * self.sequence_length
+        return max(places - self.num_tokens, 0) / places
+
+    @property
     def tokens_per_epoch(self) -> int:
-        """Tokens of an epoch's blocks, whatever the sequence length they are cut to."""
+        """Tokens of an epoch's blocks, whatever the sequence length they are cut to.
+
+        Of bins all places count, padding too.
+        """
+        if self.order == "best_fit":
+            return self.samples_per_epoch * self.sequence_length
         return max(self.num_tokens // self.block_length, 1) * self.block_length
 
     @property
     def num_scored_tokens(self) -> int:
-        """Labels of one epoch whose loss_mask is 1, with joined documents."""
+        """Labels of one epoch whose loss_mask is 1, with joined documents (not "best_fit")."""
         return self._order.num_scored_tokens
 
     @property
@@ -224,6 +263,8 @@ class SampleDataset:
         num_tokens, size = self.split.num_tokens, self.sequence_length
         if self.order == "megatron":
             return MegatronOrder(self.split, size, self.seed, self._num_samples, self._megatron)
+        if self.order == "best_fit":
+            return BestFitOrder(self.split, size, self.seed)
         if self.order == "stable":
             return StableOrder(
                 num_tokens, size, self.seed, self.split.fingerprint, self.block_length
@@ -238,7 +279,7 @@ class SampleDataset:
     def _spans(self, position: int) -> Sequence[Span]:
         if position < 0:
             raise IndexError(f"{self.name}: there is no sample {position}")
-        there_are = self._order.max_samples
+        there_are = self._max_samples
         if there_are is not None and position >= there_are:
             raise IndexError(
                 f"{self.name}: sample {position} was asked for, but there are {there_are}"
@@ -247,17 +288,11 @@ class SampleDataset:
 
     def _read(self, spans: Sequence[Span]) -> NDArray[Any]:
         """Return the tokens of the spans as one array, in a dtype that holds them."""
-        if len(spans) == 1:
-            ((start, stop),) = spans
-            return self.split.read(start, stop - start)
-        return np.concatenate([self._read_span(span) for span in spans])
-
-    def _read_span(self, span: Span) -> NDArray[Any]:
-        if span == EOD_BEFORE_SPLIT:
+        if spans[0] == EOD_BEFORE_SPLIT:
             assert self.eod_id is not None
-            return np.array([self.eod_id], dtype=np.int64)
-        start, stop = span
-        return self.split.read(start, stop - start)
+            before = np.array([self.eod_id], dtype=np.int64)
+            return np.concatenate((before, self.split.read_spans(spans[1:])))
+        return self.split.read_spans(spans)
 
     def _document_starts(self, spans: Sequence[Span]) -> NDArray[np.int64]:
         """Return the places in a sample, from 1 on, at which documents start."""
@@ -281,9 +316,10 @@ class SampleDataset:
     def _separate(self, sample: Sample, spans: Sequence[Span], num_scored: int) -> None:
         """Cut a sample at its document bounds."""
         starts = self._document_starts(spans)
+        sample["loss_mask"] = sample["loss_mask"].copy()
         sample["loss_mask"][starts - 1] = 0
         bounds = self._bounds(starts, num_scored)
-        sample["position_ids"] -= np.repeat(bounds[:-1], np.diff(bounds))
+        sample["position_ids"] = self._places - np.repeat(bounds[:-1], np.diff(bounds))
         padded = np.full(self.sequence_length + 1, self.sequence_length, dtype=np.int32)
         padded[: len(bounds)] = bounds
         sample["cu_seqlens"] = padded

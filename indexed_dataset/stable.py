@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from .orders import Span
 
 _VERSION = 2  # 1 made 8 rounds for few windows as well, too few to shuffle them
-_TOGETHER = 256  # windows found together: as long as finding 23 of them alone
+_NAME = f"stable order {_VERSION}"
+TOGETHER = 256  # windows found together: as long as finding 23 of them alone
 
 
 class StableOrder:
@@ -97,17 +98,17 @@ class StableOrder:
         from ..kernels.reference.permutation import permute, permute_position
 
         epoch, number = divmod(position, self.samples_per_epoch)
-        round_keys, offset_word = _epoch_key(self.seed, self.fingerprint, epoch)
+        round_keys, offset_word = epoch_key(_NAME, self.seed, self.fingerprint, epoch)
         offset = (offset_word * self.block_length) >> 64 if epoch else 0
-        first = position - number % _TOGETHER  # they begin anew with every epoch
+        first = position - number % TOGETHER  # they begin anew with every epoch
         if first != self._touched:
             self._touched = first
             block, part = divmod(number, self._parts)
             place = permute_position(block, self._num_blocks, round_keys)
             start = offset + place * self.block_length + part * self.sequence_length
             return start % self.num_tokens
-        begin = number - number % _TOGETHER
-        numbers = np.arange(begin, min(begin + _TOGETHER, self.samples_per_epoch))
+        begin = number - number % TOGETHER
+        numbers = np.arange(begin, min(begin + TOGETHER, self.samples_per_epoch))
         blocks, parts = np.divmod(numbers, self._parts)
         places = permute(blocks, self._num_blocks, np.array(round_keys, dtype=np.uint64))
         starts = offset + places * self.block_length + parts * self.sequence_length
@@ -117,11 +118,15 @@ class StableOrder:
 
 
 @lru_cache(maxsize=4096)
-def _epoch_key(seed: int, fingerprint: str, epoch: int) -> tuple[tuple[int, ...], int]:
-    """Return the round keys and the offset's 64 random bits of one epoch."""
+def epoch_key(order: str, seed: int, fingerprint: str, epoch: int) -> tuple[tuple[int, ...], int]:
+    """Return the round keys of one epoch and 64 more random bits, for an offset.
+
+    Args:
+        order: name and version: what is shuffled.
+    """
     from ..kernels.reference.permutation import NUM_KEYS
 
-    name = f"gristmill stable order {_VERSION}\n{seed}\n{fingerprint}\n{epoch}\n".encode()
+    name = f"gristmill {order}\n{seed}\n{fingerprint}\n{epoch}\n".encode()
     stream = b"".join(hashlib.blake2b(name, salt=bytes([i])).digest() for i in range(3))
     words = [int.from_bytes(stream[i : i + 8], "little") for i in range(0, 8 * NUM_KEYS + 8, 8)]
     return tuple(words[:NUM_KEYS]), words[NUM_KEYS]

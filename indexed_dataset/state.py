@@ -28,6 +28,8 @@ class SourceState:
     """Tokens of the units that its order permutes (`SampleDataset.block_length`)."""
     fingerprint: str
     """Its content."""
+    order: str = "stable"
+    """Name of its order (`SampleDataset.order`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,15 @@ def _first_sample(name: str, dataset: SampleDataset, state: SourceState) -> int:
         raise DataChangedError(
             f"{name} has other tokens than those that were read from it: going on would "
             "repeat some and miss others. Put the old files back, or give the new data another name"
+        )
+    if dataset.order != state.order or (
+        dataset.order == "best_fit" and dataset.block_length != state.block_length
+    ):
+        raise DataChangedError(
+            f"{name} was read in order {state.order!r} with {state.block_length} tokens a block, "
+            f"and is to be read in order {dataset.order!r} with {dataset.block_length}: nobody "
+            "could say which of its documents were given. Set the order and length back, or give "
+            "the data another name"
         )
     if dataset.block_length == state.block_length:
         return -(-state.tokens // tokens_per_sample(dataset))

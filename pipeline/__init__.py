@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .config import PreprocessConfig as PreprocessConfig
+    from .dedup_inputs import dedup_files as dedup_files
     from .plan import plan_preprocess as plan_preprocess
     from .recipe import preprocess as preprocess
     from .report import Report as Report
     from .report_pages import make_pages as make_pages
+    from .similarity import jaccard as jaccard
+    from .similarity import shingles as shingles
     from .tokenize_inputs import tokenize_files as tokenize_files
     from .tokenizer import Tokenizer as Tokenizer
 
@@ -24,9 +27,12 @@ _HOMES = {
     "PreprocessConfig": "config",
     "Report": "report",
     "Tokenizer": "tokenizer",
+    "dedup_files": "dedup_inputs",
+    "jaccard": "similarity",
     "make_pages": "report_pages",
     "plan_preprocess": "plan",
     "preprocess": "recipe",
+    "shingles": "similarity",
     "tokenize_files": "tokenize_inputs",
 }
 
@@ -34,9 +40,12 @@ __all__ = [
     "PreprocessConfig",
     "Report",
     "Tokenizer",
+    "dedup_files",
+    "jaccard",
     "make_pages",
     "plan_preprocess",
     "preprocess",
+    "shingles",
     "tokenize_files",
 ]
 

@@ -95,7 +95,7 @@ _LINE_PATTERNS = frozenset(
         + _TAIL,
     }
 )
-_DEEPSEEK_PATTERNS = (
+DEEPSEEK_PATTERNS = (
     r"\p{N}{1,3}",
     "[一-龥\u3040-ゟ゠-ヿ]+",
     "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+"
@@ -119,22 +119,25 @@ def find_rule(tokenizer_json: dict[str, Any]) -> str | None:
     if byte_level["use_regex"]:
         return "words" if all(step["type"] == "Digits" for step in before) else None
     patterns = tuple(_split_pattern(step) for step in before)
-    if patterns == _DEEPSEEK_PATTERNS or (len(patterns) == 1 and patterns[0] in _LINE_PATTERNS):
+    if patterns == DEEPSEEK_PATTERNS or (len(patterns) == 1 and patterns[0] in _LINE_PATTERNS):
         return "lines"
     return None
 
 
-def cut(text: bytes, rule: str | None) -> list[int]:
+def cut(
+    text: bytes | memoryview, rule: str | None, piece_bytes: int | None = None
+) -> list[int]:
     """Return the bounds of the pieces of a UTF-8 text: [0, ..., len(text)].
 
-    Each piece but the last ends at the first safe cut after `PIECE_BYTES`; a text that is no
-    longer than that, or has no rule, is one piece.
+    Each piece but the last ends at the first safe cut after `piece_bytes` (None: `PIECE_BYTES`); a
+    text that is no longer than that, or has no rule, is one piece.
     """
+    piece_bytes = piece_bytes or PIECE_BYTES
     bounds = [0]
     if rule is not None:
         pattern = RULES[rule]
-        while len(text) - bounds[-1] > PIECE_BYTES:
-            match = pattern.search(text, bounds[-1] + PIECE_BYTES)
+        while len(text) - bounds[-1] > piece_bytes:
+            match = pattern.search(text, bounds[-1] + piece_bytes)
             if match is None or match.start() == len(text):
                 break
             bounds.append(match.start())

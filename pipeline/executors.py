@@ -214,12 +214,12 @@ class LocalExecutor:
                     for index, item in enumerate(items)
                 }
             while waiting:
-                with _signals_held_back():
+                with signals_held_back():
                     done, _ = wait(waiting, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
                     finished = sorted(done, key=_has_failed)  # what is finished counts first
                 on_progress(self._counter.value)
                 for future in finished:
-                    with _signals_held_back():
+                    with signals_held_back():
                         result = future.result()
                     yield waiting.pop(future), result
         except BrokenProcessPool as error:
@@ -231,7 +231,7 @@ class LocalExecutor:
 
 
 @contextlib.contextmanager
-def _signals_held_back() -> Iterator[None]:
+def signals_held_back() -> Iterator[None]:
     """Answer SIGINT and SIGTERM only when the block has ended.
 
     A handler that raises while `concurrent.futures` takes the locks of its futures leaves them

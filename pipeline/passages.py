@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 PASSAGES_VERSION = 1
 REPEATS_VERSION = 1
 CUTS_VERSION = 1
+VERSIONS = {"passages": PASSAGES_VERSION, "repeats": REPEATS_VERSION, "cuts": CUTS_VERSION}
 
 PART_BYTES = 200_000_000
 """Hashes and places that one unit of `repeats` sorts in memory, about."""

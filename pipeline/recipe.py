@@ -17,7 +17,7 @@ from typing import Literal
 from rich.console import Console
 
 from ..indexed_dataset.atomic import disk_full, is_disk_full
-from . import clean, dedup, pack, passages, rehydration, tokenize, train_tokenizer
+from . import clean, dedup, dedup_inputs, pack, passages, rehydration, tokenize, train_tokenizer
 from .check import check_config, open_given_tokenizer
 from .config import PreprocessConfig
 from .executors import Executor, LocalExecutor
@@ -36,6 +36,7 @@ def preprocess(
     output: Path,
     workers: int = 0,
     until: UntilStage = "pack",
+    write_kept: bool = False,
     console: Console | None = None,
     on_start: Callable[[], None] = lambda: None,
 ) -> Report:
@@ -46,6 +47,7 @@ def preprocess(
         output: folder for everything that is written.
         workers: processes; 0: one for each usable CPU. Changes no byte of the output.
         until: last stage to run.
+        write_kept: write the kept documents to `OUTPUT/kept` too, after dedup.
         console: where tables go; standard output by default.
         on_start: called when the configuration makes sense and no other run works in `output`,
             before anything is read.
@@ -76,6 +78,8 @@ def preprocess(
             return finish(build_report(until, cleaned))
 
         verdicts = dedup.run(config, output, cleaned, executor, progress)
+        if write_kept:
+            dedup_inputs.run_kept(output, cleaned, verdicts, executor, progress)
         report = build_report("dedup", cleaned, verdicts)
         if until == "dedup":
             return finish(report)
@@ -111,17 +115,7 @@ def preprocess(
 
 def _versions() -> dict[str, int]:
     """Return the version of each stage before the tokenizer's, for the manifests."""
-    return {
-        "clean": clean.VERSION,
-        "keys": dedup.KEYS_VERSION,
-        "group": dedup.GROUP_VERSION,
-        "shingles": dedup.SHINGLES_VERSION,
-        "verify": dedup.VERIFY_VERSION,
-        "verdicts": dedup.VERDICTS_VERSION,
-        "passages": passages.PASSAGES_VERSION,
-        "repeats": passages.REPEATS_VERSION,
-        "cuts": passages.CUTS_VERSION,
-    }
+    return {"clean": clean.VERSION, **dedup.VERSIONS, **passages.VERSIONS}
 
 
 def _finish(
@@ -132,9 +126,11 @@ def _finish(
     show_report(report, console)
     places = {
         "documents": "clean documents (Parquet)",
+        "kept": "documents that were kept (Parquet)",
         "rejected": "documents dropped while reading and cleaning (JSON lines)",
         "verdicts": "what became of each document (Parquet)",
         "cuts": "repeated passages that are left out of the token files (Parquet)",
+        "index": "index for `--against`, together with documents",
         "data": "token files (train, validation) and their tokenizer",
         "report.json": "these tables",
         CARD: "sources, licences, languages, what was dropped and why",

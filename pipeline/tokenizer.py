@@ -1,7 +1,8 @@
 """The tokenizer door: UTF-8 bytes of documents in, token ids out.
 
-Everything that needs ids goes through `Tokenizer`. Inside, `tokenizers` does the work, in chunks
-that bound its memory; a faster engine may replace it behind the same door.
+Everything that needs ids goes through `Tokenizer`. Inside, our engine (engine/) does the work where
+it gives the same ids as `tokenizers`; else that library itself does, in chunks that bound its
+memory, and a line in the log says why.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import itertools
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +20,12 @@ from numpy.typing import NDArray
 from ..indexed_dataset import dtype_for_vocab_size
 from . import cuts
 from .token_bytes import count_token_bytes
+from .tokenizer_facts import load_library, read_facts
 from .tokenizer_files import (
+    WELL_KNOWN_EOD,
     TokenizerError,
     TokenizerFile,
-    content_fingerprint,
+    bos_candidates,
     eod_candidates,
     read_tokenizer_file,
 )
@@ -30,6 +33,8 @@ from .tokenizer_files import (
 logger = logging.getLogger(__name__)
 
 Tokens = NDArray[np.uint16] | NDArray[np.int32]
+
+SpecialStrings = Literal["as_tokens", "as_text"]
 
 CHUNK_BYTES = 1_000_000
 """Text bytes that go through `tokenizers` in one call: what bounds its memory (see cuts.py)."""
@@ -52,42 +57,65 @@ class Tokenizer:
         path: a tokenizer.json (also .zst), a folder that holds one, or a hub id.
         eod: the token that ends a document; empty: the eos token of a tokenizer_config.json
             beside the file, else the first well-known name in the vocabulary.
+        special_strings: what becomes of a special token that a text spells out: "as_tokens", the
+            token's id, as `tokenizers` does by default; "as_text", ids of its characters.
+        threads: how many threads `encode` uses for one call; worker processes keep it at 1.
+        delegate: let `tokenizers` itself do all the work (slow; to compare with).
 
     Truncation and padding that the file asks for are reset, with a notice, and so is BPE dropout.
-    As with `tokenizers`, a text that spells a special token out gets that token's id.
 
     Raises:
         TokenizerError: no such tokenizer, a damaged one, or `eod` is not in its vocabulary.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, eod: str = "") -> None:
-        import tokenizers
-
-        self.file: TokenizerFile = read_tokenizer_file(os.fspath(path))
-        parsed = self.file.parse()
-        self._reset(parsed)
-        self.fingerprint: str = content_fingerprint(parsed)
-        """32 hex digits: the hash of the normalized JSON."""
-        try:
-            self._engine = tokenizers.Tokenizer.from_str(self.file.content.decode())
-        except Exception as error:  # tokenizers raises bare Exception
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        eod: str = "",
+        special_strings: SpecialStrings = "as_tokens",
+        threads: int = 1,
+        delegate: bool = False,
+    ) -> None:
+        if special_strings not in ("as_tokens", "as_text"):
             raise TokenizerError(
-                f"{self.file.path} is not a tokenizer.json that tokenizers "
-                f"{tokenizers.__version__} reads: {error}"
-            ) from error
-        self._engine.no_truncation()
-        self._engine.no_padding()
-        if getattr(self._engine.model, "dropout", None):
-            self._engine.model.dropout = None
-        self._rule = cuts.find_rule(parsed)
-        self._parsed = parsed
-        vocabulary = self._engine.get_vocab(with_added_tokens=True)
-        self.vocab_size: int = max(vocabulary.values(), default=-1) + 1
+                f'special_strings is {special_strings!r}; it must be "as_tokens" or "as_text"'
+            )
+        self.threads = threads
+        self.file: TokenizerFile = read_tokenizer_file(os.fspath(path))
+        self._special_as_text = special_strings == "as_text"
+        self._facts = read_facts(self.file, self._special_as_text)
+        self._fast = None if delegate else self._facts.engine
+        self._rule = self._facts.rule
+        self._notify(delegate)
+        self.fingerprint: str = self._facts.fingerprint
+        """32 hex digits: the hash of the normalized JSON."""
+        self.vocab_size: int = self._facts.vocab_size
         """One more than the largest id (ids need not be dense)."""
         self.dtype: np.dtype[Any] = dtype_for_vocab_size(self.vocab_size)
         """uint16 below 65,500 ids, else int32: Megatron's rule."""
-        self.eod: str | None = self._find_eod(eod, vocabulary)
+        self.eod: str | None = self._find_eod(eod)
         """The token that ends a document; None if it is not known (see `eod_id`)."""
+
+    @functools.cached_property
+    def _library(self) -> Any:
+        """The tokenizers.Tokenizer, loaded when it is first needed."""
+        return load_library(self.file, self._special_as_text)
+
+    @property
+    def engine(self) -> str:
+        """What encodes: "gristmill", or "tokenizers" where our engine does not give its ids."""
+        return "tokenizers" if self._fast is None else "gristmill"
+
+    @property
+    def num_special_strings(self) -> int:
+        """How many added tokens the texts have spelled out so far (0 where `tokenizers` encodes)."""
+        return 0 if self._fast is None else self._fast.num_added_tokens
+
+    @property
+    def special_ids(self) -> dict[str, int]:
+        """Ids of the special tokens, by their names."""
+        return {name: self._facts.ids[name] for name in self._facts.special}
 
     @property
     def eod_id(self) -> int:
@@ -102,7 +130,7 @@ class Tokenizer:
                 "it, no well-known name in its vocabulary). Set tokenizer.eod to one of its "
                 f"special tokens: {self._list_special()}"
             )
-        eod_id = self._engine.token_to_id(self.eod)
+        eod_id = self._id_of(self.eod)
         assert eod_id is not None
         return int(eod_id)
 
@@ -111,13 +139,16 @@ class Tokenizer:
         data: NDArray[np.uint8],
         offsets: NDArray[np.int64],
         add_special_tokens: bool = False,
+        *,
+        threads: int | None = None,
     ) -> tuple[Tokens, NDArray[np.int64]]:
-        """Encode documents.
+        """Encode documents. Several threads may call it at once.
 
         Args:
             data: uint8[num_bytes], the UTF-8 text of all documents, one after the other.
             offsets: int64[num_documents + 1]; document i is data[offsets[i]:offsets[i + 1]].
             add_special_tokens: add what the tokenizer's post-processor adds (BOS, say).
+            threads: how many threads this call uses; None: `threads` of the tokenizer.
 
         Returns:
             ids: uint16 or int32 (`dtype`) [num_tokens], of all documents, one after the other.
@@ -128,6 +159,15 @@ class Tokenizer:
             DocumentTooLongError: a document has no safe cut within `cuts.MAX_PIECE_BYTES`.
             ValueError: a document is not valid UTF-8.
         """
+        if self._fast is not None:
+            self._check_text(data, offsets)
+            return self._fast.encode(
+                data,
+                offsets,
+                self.dtype,
+                add_special_tokens=add_special_tokens,
+                threads=self.threads if threads is None else threads,
+            )
         texts = (
             bytes(data[start:end])
             for start, end in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
@@ -138,22 +178,40 @@ class Tokenizer:
         self, texts: Sequence[str], add_special_tokens: bool = False
     ) -> list[NDArray[Any]]:
         """Encode strings: one array of ids each. See `encode`."""
-        raw = (text.encode() for text in texts)
-        ids, offsets = self._encode(raw, len(texts), add_special_tokens)
+        raw = [text.encode() for text in texts]
+        bounds = np.cumsum([0, *map(len, raw)], dtype=np.int64)
+        data = np.frombuffer(b"".join(raw), np.uint8)
+        ids, offsets = self.encode(data, bounds, add_special_tokens)
         return [ids[offsets[i] : offsets[i + 1]] for i in range(len(texts))]
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
         """Return the text of ids (special tokens by name, unless skipped)."""
         return str(
-            self._engine.decode([int(i) for i in ids], skip_special_tokens=skip_special_tokens)
+            self._library.decode([int(i) for i in ids], skip_special_tokens=skip_special_tokens)
+        )
+
+    def find_bos(self, wanted: str = "") -> int:
+        """Return the id of the token that begins a text: `wanted`, or the tokenizer's own.
+
+        Raises:
+            TokenizerError: there is none; lists the special tokens that it could be.
+        """
+        for name in [wanted] if wanted else bos_candidates(self.file):
+            if (found := self._id_of(name)) is not None:
+                return found
+        what = f"has no token {wanted!r}" if wanted else "does not say which token begins a text"
+        raise TokenizerError(
+            f"{self.file.path} {what}. Set bos to one of its special tokens: {self._list_special()}"
         )
 
     def token_bytes(self) -> NDArray[np.int32]:
         """Return int32[vocab_size]: UTF-8 bytes that each id stands for; see token_bytes.py."""
-        return count_token_bytes(self._parsed, self.vocab_size, self._engine.token_to_id)
+        return count_token_bytes(self.file.parse(), self.vocab_size, self._library.token_to_id)
 
     def too_long(self, data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return bool[num_documents]: which documents `encode` would refuse as too long."""
+        if self._fast is not None:
+            return np.zeros(len(offsets) - 1, bool)
         refused = np.diff(offsets) > cuts.MAX_PIECE_BYTES
         for document in np.flatnonzero(refused).tolist():
             text = bytes(data[offsets[document] : offsets[document + 1]])
@@ -167,6 +225,17 @@ class Tokenizer:
             return f"longer than {limit}, and this tokenizer has no known place to cut a text"
         return f"more than {limit} without a place where this tokenizer surely cuts"
 
+    def _check_text(self, data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> None:
+        from .engine.frame import find_invalid
+
+        found = find_invalid(data, offsets)
+        if found is not None:
+            document, place = found
+            raise ValueError(
+                f"document {document} of the batch is not valid UTF-8 at its byte {place}: "
+                "clean the text first"
+            )
+
     def _encode(
         self, texts: Iterable[bytes], num_documents: int, add_special_tokens: bool
     ) -> tuple[Tokens, NDArray[np.int64]]:
@@ -174,7 +243,7 @@ class Tokenizer:
         parts: list[NDArray[Any]] = []
         for documents, pieces in _chunks(self._pieces(texts)):
             # No special tokens here: they belong to documents, and these may be pieces of one.
-            encodings = self._engine.encode_batch_fast(pieces, add_special_tokens=False)
+            encodings = self._library.encode_batch_fast(pieces, add_special_tokens=False)
             for document, encoding in zip(documents, encodings, strict=True):
                 ids = np.array(encoding.ids, self.dtype)
                 lengths[document + 1] += len(ids)
@@ -209,7 +278,7 @@ class Tokenizer:
         self, ids: NDArray[Any], offsets: NDArray[np.int64]
     ) -> tuple[Tokens, NDArray[np.int64]]:
         """Put the post-processor's ids around each document."""
-        example = self._engine.encode("a", add_special_tokens=True)
+        example = self._library.encode("a", add_special_tokens=True)
         mask = example.special_tokens_mask
         num_before = mask.index(0) if 0 in mask else len(mask)
         before = np.array(example.ids[:num_before], self.dtype)
@@ -222,38 +291,45 @@ class Tokenizer:
         wrapped = np.concatenate(parts) if parts else ids
         return wrapped, offsets + num_added * np.arange(len(offsets), dtype=np.int64)
 
-    def _reset(self, parsed: dict[str, Any]) -> None:
-        for key in ("truncation", "padding"):
-            if parsed.get(key) is not None:
-                logger.warning(
-                    "%s asks for %s: documents are encoded whole, so it is reset",
-                    self.file.path,
-                    key,
-                )
-        if parsed["model"].get("dropout"):
+    def _notify(self, delegate: bool) -> None:
+        """Say what differs from what the file asks for, and from what is fast."""
+        for reset in self._facts.resets:
             logger.warning(
-                "%s asks for BPE dropout: ids must not be random, so it is reset", self.file.path
+                "%s asks for %s: documents are encoded whole, with the ids of their text alone, so "
+                "it is reset",
+                self.file.path,
+                reset,
+            )
+        if self._facts.unsupported and not delegate:
+            logger.warning(
+                "%s is encoded by tokenizers itself, many times slower than by gristmill's engine, "
+                "which does not reproduce %s",
+                self.file.path,
+                self._facts.unsupported,
             )
 
-    def _find_eod(self, wanted: str, vocabulary: dict[str, int]) -> str | None:
+    def _id_of(self, name: str) -> int | None:
+        found = self._facts.ids.get(name)
+        if found is not None or name in WELL_KNOWN_EOD:
+            return found
+        found = self._library.token_to_id(name)
+        return None if found is None else int(found)
+
+    def _find_eod(self, wanted: str) -> str | None:
         if wanted:
-            if wanted not in vocabulary:
+            if self._id_of(wanted) is None:
                 raise TokenizerError(
                     f"tokenizer.eod is {wanted!r}, which {self.file.path} does not have. Its "
                     f"special tokens: {self._list_special()}"
                 )
             return wanted
-        found = [name for name in eod_candidates(self.file) if name in vocabulary]
+        found = [name for name in eod_candidates(self.file) if self._id_of(name) is not None]
         # Special ones first: to Gemma "</s>" is an HTML tag, and its own token is "<eos>".
-        special = self._special_tokens()
+        special = self._facts.special
         return next((name for name in found if name in special), next(iter(found), None))
 
-    def _special_tokens(self) -> list[str]:
-        added = self._parsed.get("added_tokens") or []
-        return [token["content"] for token in added if token["special"]]
-
     def _list_special(self) -> str:
-        names = self._special_tokens()
+        names = self._facts.special
         more = f" and {len(names) - _NUM_LISTED} more" if len(names) > _NUM_LISTED else ""
         return (", ".join(names[:_NUM_LISTED]) + more) or "(it has none)"
 

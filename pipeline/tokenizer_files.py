@@ -24,6 +24,18 @@ WELL_KNOWN_EOD = (
 )
 """Names of end-of-text tokens, tried in this order when no configuration names one."""
 
+WELL_KNOWN_BOS = (
+    "<|begin_of_text|>",
+    "<|startoftext|>",
+    "<｜begin▁of▁sentence｜>",
+    "<|bos|>",
+    "<s>",
+    "<bos>",
+    "<BOS>",
+    "[BOS]",
+)
+"""The same for the token that begins a text. GPT-2 and Qwen have none; some begin with EOD."""
+
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
@@ -103,10 +115,19 @@ def content_fingerprint(parsed: Mapping[str, Any]) -> str:
 
 def eod_candidates(file: TokenizerFile) -> list[str]:
     """Return names of the end-of-document token, best first; they need not be in the vocabulary."""
-    configured = file.settings.get("eos_token")
-    if isinstance(configured, dict):  # an added token written out with its flags
-        configured = configured.get("content")
-    return [configured] if isinstance(configured, str) and configured else list(WELL_KNOWN_EOD)
+    return _configured(file, "eos_token") or list(WELL_KNOWN_EOD)
+
+
+def bos_candidates(file: TokenizerFile) -> list[str]:
+    """Return names of the beginning-of-text token, best first, as `eod_candidates` does."""
+    return _configured(file, "bos_token") or list(WELL_KNOWN_BOS)
+
+
+def _configured(file: TokenizerFile, key: str) -> list[str]:
+    name = file.settings.get(key)
+    if isinstance(name, dict):  # an added token written out with its flags
+        name = name.get("content")
+    return [name] if isinstance(name, str) and name else []
 
 
 def _read_local(path: Path) -> TokenizerFile:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gristmill.indexed_dataset import IndexedDatasetBuilder, SampleDataset
+from gristmill.indexed_dataset import IndexedDataset, IndexedDatasetBuilder, SampleDataset
 
 
 def slow_cut(owner, size, num_scored):
@@ -87,3 +87,22 @@ def test_separate_samples_stack(write_prefix, random_documents, order):
     shapes = {tuple(np.shape(v) for v in dataset[i].values()) for i in range(len(dataset))}
 
     assert shapes == {((32,), (32,), (32,), (32,), (), (33,))}
+
+
+@given(
+    st.lists(st.integers(0, 3), min_size=1, max_size=20).filter(any),
+    st.sampled_from(["no_sequence", "empty_sequence"]),
+    st.data(),
+)
+def test_stepping_over_empty_documents_finds_the_same_starts(tmp_path_factory, lengths, rule, data):
+    prefix = tmp_path_factory.mktemp("empty") / "data"
+    with IndexedDatasetBuilder(prefix, vocab_size=9, empty_documents=rule) as builder:
+        builder.add_documents(np.ones(sum(lengths), int), lengths)
+    index = IndexedDataset(prefix)._index
+    start = data.draw(st.integers(0, sum(lengths)))
+    stop = data.draw(st.integers(start, sum(lengths)))
+    expected = {sum(lengths[:k]) for k, length in enumerate(lengths) if length}
+
+    found = index._starts_among_empty(start, stop).tolist()
+    assert found == sorted(place for place in expected if start <= place < stop)
+    assert found == index.document_starts(start, stop).tolist()

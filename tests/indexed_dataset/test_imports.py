@@ -1,7 +1,9 @@
 """What reading costs: numpy alone, no compiled kernel, nothing of torch."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,7 @@ assert dataset[0].tolist() == [1, 2, 0]
 joined = SampleDataset(dataset, 4, seed=3)
 separate = SampleDataset(dataset, 4, order="sequential", documents="separate")
 blend = BlendedDataset([joined, joined], [1, 2])
+assert "gristmill.indexed_dataset.merging" not in sys.modules
 assert len(blend[1]["tokens"]) == len(separate[0]["tokens"]) == 4
 assert verify(dataset.prefix, full=True).ok and describe(blend)
 print(*sorted({{name.split(".")[0] for name in sys.modules}}))
@@ -56,7 +59,7 @@ def test_the_public_names_are_pinned():
 
     public = {
         name
-        for name, value in vars(room).items()
+        for name, value in ((name, getattr(room, name)) for name in dir(room))
         if not name.startswith("_") and getattr(value, "__module__", "").startswith(room.__name__)
     }
     assert public == {
@@ -82,6 +85,16 @@ def test_the_public_names_are_pinned():
         *("MegatronBlend", "MegatronOptions", "build_megatron_blend"),
         "UnsupportedVersionError",
     }
+
+
+def test_names_that_are_imported_when_first_used_are_those_that_type_checkers_see():
+    import gristmill.indexed_dataset as room
+
+    tree = ast.parse(Path(room.__file__).read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    assert {node.names[0].name: node.module for node in block.body} == room._LATER
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        room.nothing  # noqa: B018
 
 
 def test_every_error_of_the_room_has_the_common_base():

@@ -12,8 +12,10 @@ from gristmill.indexed_dataset import (
     IndexedDataset,
     IndexedDatasetBuilder,
     IndexedDatasetError,
+    SampleDataset,
     TokenRangeError,
 )
+from gristmill.indexed_dataset.format import pack_header
 
 DOCUMENTS = st.lists(st.lists(st.integers(0, 999), max_size=12), max_size=12)
 
@@ -197,8 +199,6 @@ def test_more_tokens_than_31_bits_count_without_overflow(tmp_path):
     half = 1_600_000_000
     lengths = np.array([half, half, 3], "<i4")
     pointers = np.array([0, 2 * half, 4 * half], "<i8")
-    from gristmill.indexed_dataset.format import pack_header
-
     (tmp_path / "big.idx").write_bytes(
         pack_header("uint16", 3, 4)
         + lengths.tobytes()
@@ -216,6 +216,33 @@ def test_more_tokens_than_31_bits_count_without_overflow(tmp_path):
     assert dataset.get(1, half - 2).tolist() == [0, 0]
     assert dataset.document_lengths.sum() == 2 * half + 3
     assert dataset.document_starts(half, 2 * half + 1).tolist() == [half, 2 * half]
+
+
+def test_more_documents_than_31_bits_count_are_read(tmp_path):
+    """A sparse .idx of 43 GB: all documents are empty but two, one of them the last."""
+    num = 2**31 + 5
+    (tmp_path / "big.bin").write_bytes(np.array([7, 8, 9, 6], "<u2").tobytes())
+    with open(tmp_path / "big.idx", "wb") as stream:
+        stream.write(pack_header("uint16", num, num + 1))
+        for place, value, dtype in (
+            (34 + 4 * (num - 1), 3, "<i4"),  # the last two sequences have 1 and 3 tokens
+            (34 + 4 * (num - 2), 1, "<i4"),
+            (34 + 4 * num + 8 * (num - 1), 2, "<i8"),
+            (34 + 12 * num + 8 * (num - 1), num - 1, "<i8"),
+            (34 + 12 * num + 8 * num, num, "<i8"),
+        ):
+            stream.seek(place)
+            stream.write(np.array(value, dtype).tobytes())
+    dataset = IndexedDataset(tmp_path / "big")
+    separate = SampleDataset(dataset, 2, order="sequential", documents="separate")
+
+    assert (dataset.num_documents, dataset.num_sequences) == (num, num)
+    assert dataset[-1].tolist() == [8, 9, 6]
+    assert dataset[2**31 + 3].tolist() == dataset.get_document(num - 2).tolist() == [7]
+    assert dataset[2**31 - 1].tolist() == dataset.get_document(0).tolist() == []
+    assert dataset.document_starts(0, 4).tolist() == [0, 1]
+    assert dataset.document_at(3) == num - 1
+    assert separate[0]["cu_seqlens"].tolist() == [0, 1, 2]
 
 
 def test_a_document_costs_the_builder_a_few_bytes_of_memory(tmp_path):

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import multiprocessing
-import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +15,7 @@ import tokenizers
 import zstandard
 
 from gristmill.indexed_dataset import DatasetManifest, IndexedDataset, PrefixExistsError
-from gristmill.pipeline import cuts
+from gristmill.pipeline import cuts, encode_inputs
 from gristmill.pipeline.progress import Progress
 from gristmill.pipeline.tokenize_inputs import tokenize_files
 from gristmill.pipeline.tokenizer_files import TokenizerError
@@ -105,8 +102,8 @@ def test_neither_workers_nor_units_change_a_byte(
 ) -> None:
     for name, options in {
         "one": {},
-        "many": {"unit_bytes": 500},
-        "two": {"unit_bytes": 2000, "workers": 2},
+        "many": {"piece_bytes": 500},
+        "two": {"piece_bytes": 2000, "workers": 2},
     }.items():
         tokenize([lines], tmp_path / name, tokenizer, append_eod=True, **options)
 
@@ -131,7 +128,7 @@ def test_inputs_of_several_kinds_are_read_in_the_order_given(
     text.write_text(TEXTS[50].strip())
 
     inputs = [plain, packed, tmp_path / "sub", table, text]
-    tokenize(inputs, tmp_path / "out", tokenizer, unit_bytes=300)
+    tokenize(inputs, tmp_path / "out", tokenizer, piece_bytes=300)
 
     assert texts_of(tmp_path / "out", tokenizer) == [*TEXTS[:50], TEXTS[50].strip()]
 
@@ -188,7 +185,7 @@ def test_a_wrong_key_writes_no_empty_dataset(tmp_path: Path, lines: Path, tokeni
 
 
 def test_origins_lead_back_to_the_lines(tmp_path: Path, lines: Path, tokenizer: str) -> None:
-    tokenize([lines], tmp_path / "out", tokenizer, unit_bytes=700)
+    tokenize([lines], tmp_path / "out", tokenizer, piece_bytes=700)
 
     manifest = DatasetManifest.load(tmp_path / "out.json")
     assert manifest is not None
@@ -255,36 +252,58 @@ def test_an_unknown_eod_or_input_is_an_error_before_any_work(
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
-def _tokenize_slowly(path: Path, prefix: Path, tokenizer: str) -> None:
-    tokenize([path], prefix, tokenizer, unit_bytes=200, append_eod=True)
+def ids_of(prefix: Path) -> list[list[int]]:
+    dataset = IndexedDataset(prefix)
+    return [dataset.get_document(n).tolist() for n in range(dataset.num_documents)]
 
 
-def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, lines: Path, tokenizer: str) -> None:
-    process = multiprocessing.get_context("fork").Process(
-        target=_tokenize_slowly, args=(lines, tmp_path / "out", tokenizer)
+def test_a_token_can_begin_each_document_that_has_any(
+    tmp_path: Path, write_jsonl: Write, tokenizer: str
+) -> None:
+    path = write_jsonl(tmp_path / "in.jsonl", [{"text": "some"}, {"text": ""}, {"text": "words"}])
+    engine = tokenizers.Tokenizer.from_file(f"{tokenizer}/tokenizer.json")
+    bos, eod = engine.token_to_id("<|reserved_0|>"), engine.token_to_id(EOD)
+
+    tokenize(
+        [path], tmp_path / "out", tokenizer, prepend_bos=True, bos="<|reserved_0|>", append_eod=True
     )
-    process.start()
-    markers = tmp_path / "out.work" / "work" / "tokenize_files"
-    while process.is_alive() and len(list(markers.glob("*.json"))) < 3:
-        time.sleep(0.001)
-    os.kill(process.pid or 0, 9)
-    process.join()
-    assert not (tmp_path / "out.idx").exists(), "the run ended before it could be killed"
-    finished = {path: path.stat().st_mtime_ns for path in markers.glob("*.json")}
-    assert finished
 
-    seen = []
+    some, words = (engine.encode(text).ids for text in ("some", "words"))
+    assert ids_of(tmp_path / "out") == [[bos, *some, eod], [], [bos, *words, eod]]
 
-    class Watching(Progress):
-        def stage(self, name, total_bytes, *, num_units, num_skipped):
-            seen.append(num_skipped)
-            return super().stage(name, total_bytes, num_units=num_units, num_skipped=num_skipped)
 
-    options = {"unit_bytes": 200, "append_eod": True, "progress": Watching(quiet=True)}
-    tokenize([lines], tmp_path / "out", tokenizer, **options)
+def test_a_tokenizer_that_names_no_beginning_asks_for_one(
+    tmp_path: Path, lines: Path, tokenizer: str
+) -> None:
+    with pytest.raises(TokenizerError, match=r"which token begins a text. Set bos to one of"):
+        tokenize([lines], tmp_path / "out", tokenizer, prepend_bos=True)
+    with pytest.raises(TokenizerError, match=r"has no token '<none>'"):
+        tokenize([lines], tmp_path / "out", tokenizer, prepend_bos=True, bos="<none>")
+    with pytest.raises(ValueError, match="would begin with two"):
+        tokenize([lines], tmp_path / "out", tokenizer, prepend_bos=True, add_special_tokens=True)
 
-    assert seen == [len(finished)]
-    tokenize([lines], tmp_path / "whole", tokenizer, append_eod=True)
-    for end in (".bin", ".idx", ".json", ".origin"):
-        assert (tmp_path / f"out{end}").read_bytes() == (tmp_path / f"whole{end}").read_bytes()
-    assert not (tmp_path / "out.work").exists()
+
+def test_the_post_processor_of_the_tokenizer_is_used_on_request(
+    tmp_path: Path, lines: Path, tokenizer: str
+) -> None:
+    engine = tokenizers.Tokenizer.from_file(f"{tokenizer}/tokenizer.json")
+    engine.post_processor = tokenizers.processors.TemplateProcessing(
+        single=f"{EOD} $A", special_tokens=[(EOD, engine.token_to_id(EOD))]
+    )
+    engine.save(str(tmp_path / "tokenizer.json"))
+
+    tokenize([lines], tmp_path / "out", str(tmp_path / "tokenizer.json"), add_special_tokens=True)
+
+    assert ids_of(tmp_path / "out") == [engine.encode(text).ids for text in TEXTS]
+
+
+def test_one_document_may_be_larger_than_a_task(
+    tmp_path: Path, write_jsonl: Write, tokenizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encode_inputs, "TASK_BYTES", 1000)
+    texts = ["a b", "some words and 12 more " * 1000, "c"]
+    path = write_jsonl(tmp_path / "in.jsonl", [{"text": text} for text in texts])
+
+    tokenize([path], tmp_path / "out", tokenizer, workers=3)
+
+    assert texts_of(tmp_path / "out", tokenizer) == texts

@@ -1,0 +1,35 @@
+"""Bytes of UTF-8 flow in, code points flow out: what the kernels of this folder step with."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..jit import kernel
+
+
+@kernel
+def decode(data: NDArray[np.uint8], at: int) -> tuple[int, int]:
+    """Return (code point, bytes it takes) of the valid UTF-8 at data[at]."""
+    byte = np.int64(data[at])
+    if byte < 0x80:
+        return byte, 1
+    second = np.int64(data[at + 1]) & 0x3F
+    if byte < 0xE0:
+        return (byte & 0x1F) << 6 | second, 2
+    third = np.int64(data[at + 2]) & 0x3F
+    if byte < 0xF0:
+        return (byte & 0x0F) << 12 | second << 6 | third, 3
+    return (byte & 0x07) << 18 | second << 12 | third << 6 | np.int64(data[at + 3]) & 0x3F, 4
+
+
+@kernel
+def place(stage1: NDArray[np.uint16], code_point: int) -> int:
+    """Return the index of a code point in a table folded into blocks of 256 (see `fold`)."""
+    return np.int64(stage1[code_point >> 8]) << 8 | code_point & 255
+
+
+def fold(table: NDArray[np.int32]) -> tuple[NDArray[np.uint16], NDArray[np.int32]]:
+    """Fold int32[0x110000] into (stage1: uint16[4352], values: int32[256 * blocks])."""
+    blocks, stage1 = np.unique(table.reshape(-1, 256), axis=0, return_inverse=True)
+    return stage1.astype(np.uint16).reshape(-1), np.ascontiguousarray(blocks.reshape(-1))

@@ -1,0 +1,257 @@
+"""Byte-pair merges of one piece: its bytes and the rank table flow in, token ids out.
+
+The definition (Sennrich et al. 2016, arXiv:1508.07909, as `tokenizers` runs it): begin with one
+symbol per byte; while any two neighbours can be merged, merge the pair of lowest rank, the leftmost
+of several.
+
+The rank table is open addressing over 64-bit slots, `left << 44 | right << 24 | rank`; the merged
+id stands in `rank_ids[rank]`. Ids are below 2**20 - 1 and ranks below 2**24 - 1.
+
+Whole characters of two and three bytes begin as one symbol where that provably changes nothing.
+Let r be the highest rank among the merges that make character c out of its bytes. Where no merge of
+rank below r joins an unfinished part of c to its neighbour (`risk_before`, `risk_behind`: lowest
+rank by neighbouring bytes), and none of rank below r has all of c as an operand (checked when the
+tables are built), the lowest pair of the text is never one that crosses the edge of c before c is
+whole; and once it is whole, whatever takes it has a higher rank than all merges that were skipped.
+So the other merges happen in the same order.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..jit import kernel
+
+RANK_BITS, ID_BITS = 24, 20
+NO_RANK = np.int32((1 << RANK_BITS) - 1)
+ALWAYS = np.int32(1 << 30)
+"""In `char_ids`: this character may begin as one symbol whatever its neighbours."""
+SHORT = 32
+"""Up to so many symbols the lowest rank is found by looking at all of them."""
+
+_RANK_MASK = np.uint64((1 << RANK_BITS) - 1)
+_RANK_BITS, _ID_BITS = np.uint64(RANK_BITS), np.uint64(ID_BITS)
+_PAIR_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+_EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
+_1 = np.uint64(1)
+
+
+class MergeTables(NamedTuple):
+    """What merges need; all arrays are read-only."""
+
+    byte_ids: Any  # int32[256]: id of the symbol of each byte, -1: the byte is dropped
+    byte_pairs: Any  # int32[65536]: rank of the pair of two bytes' symbols (first << 8 | second)
+    char_ids: Any  # int32[65536]: id of a whole character by code point (ALWAYS added), or -1
+    char_ranks: Any  # int32[65536]: highest rank inside it
+    risk_before: Any  # int32[65536]: by byte before << 8 | first byte of the character
+    risk_behind: Any  # int32[65536]: by last byte of the character << 8 | byte behind
+    slots: Any  # uint64[power of two]: the rank table
+    rank_ids: Any  # int32[num_ranks]: merged id of each rank
+
+
+@kernel
+def pair_rank(slots: Any, left: Any, right: Any) -> Any:
+    """Return the rank of the pair of two ids, NO_RANK if they do not merge."""
+    key = (np.uint64(left) << _ID_BITS) | np.uint64(right)
+    mixed = key * _PAIR_FACTOR
+    mask = np.uint64(len(slots)) - _1
+    place = (mixed ^ (mixed >> np.uint64(32))) & mask
+    while True:
+        slot = slots[np.int64(place)]
+        if slot >> _RANK_BITS == key:
+            return np.int32(slot & _RANK_MASK)
+        if slot == _EMPTY:
+            return NO_RANK
+        place = (place + _1) & mask
+
+
+@kernel
+def insert_pairs(slots: Any, left: Any, right: Any, ranks: Any) -> None:
+    """Fill an empty rank table (all bits set); a pair given again keeps its last rank."""
+    mask = np.uint64(len(slots)) - _1
+    for i in range(len(left)):
+        key = (np.uint64(left[i]) << _ID_BITS) | np.uint64(right[i])
+        mixed = key * _PAIR_FACTOR
+        place = (mixed ^ (mixed >> np.uint64(32))) & mask
+        while slots[np.int64(place)] != _EMPTY and slots[np.int64(place)] >> _RANK_BITS != key:
+            place = (place + _1) & mask
+        slots[np.int64(place)] = (key << _RANK_BITS) | np.uint64(ranks[i])
+
+
+@kernel
+def first_symbols(data: Any, start: Any, end: Any, tables: Any, symbols: Any, ranks: Any) -> Any:
+    """Write the symbols that a piece begins with, and the ranks of neighbours; return how many.
+
+    symbols, ranks: int32[at least end - start + 1]; the last symbol has rank NO_RANK.
+    """
+    count = np.int64(0)
+    at = start
+    last_byte = np.int64(-1)  # of the symbol before, if it is a single byte
+    while at < end:
+        first = np.int64(data[at])
+        symbol = np.int32(-1)
+        size = np.int64(1)
+        if first >= 0xC0 and first < 0xF0:
+            code = (first & 0x1F) << 6 | (np.int64(data[at + 1]) & 0x3F)
+            size = np.int64(2)
+            if first >= 0xE0:
+                code = ((code & 0x3FF) << 6) | (np.int64(data[at + 2]) & 0x3F)
+                size = np.int64(3)
+            symbol = tables.char_ids[code]
+            if symbol >= ALWAYS:
+                symbol -= ALWAYS
+            elif symbol >= 0:
+                highest = tables.char_ranks[code]
+                if (
+                    at > start and highest > tables.risk_before[np.int64(data[at - 1]) << 8 | first]
+                ) or (
+                    at + size < end
+                    and highest
+                    > tables.risk_behind[
+                        np.int64(data[at + size - 1]) << 8 | np.int64(data[at + size])
+                    ]
+                ):
+                    symbol = np.int32(-1)
+        if symbol >= 0:
+            if count > 0:
+                ranks[count - 1] = pair_rank(tables.slots, symbols[count - 1], symbol)
+            symbols[count] = symbol
+            count += 1
+            last_byte = np.int64(-1)
+            at += size
+            continue
+        stop = at + size
+        while at < stop:
+            byte = np.int64(data[at])
+            symbol = tables.byte_ids[byte]
+            at += 1
+            if symbol < 0:
+                continue
+            if last_byte >= 0:
+                ranks[count - 1] = tables.byte_pairs[last_byte << 8 | byte]
+            elif count > 0:
+                ranks[count - 1] = pair_rank(tables.slots, symbols[count - 1], symbol)
+            symbols[count] = symbol
+            count += 1
+            last_byte = byte
+    if count > 0:
+        ranks[count - 1] = NO_RANK
+    return count
+
+
+@kernel
+def merge_short(symbols: Any, ranks: Any, count: Any, slots: Any, rank_ids: Any) -> Any:
+    """Merge in place until nothing merges, looking at all ranks each time; return how many stay."""
+    while count > 1:
+        lowest, place = NO_RANK, np.int64(0)
+        for i in range(count - 1):
+            if ranks[i] < lowest:
+                lowest, place = ranks[i], np.int64(i)
+        if lowest == NO_RANK:
+            break
+        merged = rank_ids[lowest]
+        symbols[place] = merged
+        count -= 1
+        for i in range(place + 1, count):
+            symbols[i] = symbols[i + 1]
+            ranks[i] = ranks[i + 1]
+        ranks[place] = NO_RANK
+        if place + 1 < count:
+            ranks[place] = pair_rank(slots, merged, symbols[place + 1])
+        if place > 0:
+            ranks[place - 1] = pair_rank(slots, symbols[place - 1], merged)
+    return count
+
+
+@kernel
+def _sift_down(heap: Any, at: Any, size: Any) -> None:
+    moved = heap[at]
+    while True:
+        child = 2 * at + 1
+        if child >= size:
+            break
+        if child + 1 < size and heap[child + 1] < heap[child]:
+            child += 1
+        if moved <= heap[child]:
+            break
+        heap[at] = heap[child]
+        at = child
+    heap[at] = moved
+
+
+@kernel
+def merge_long(symbols: Any, ranks: Any, count: Any, slots: Any, rank_ids: Any) -> Any:
+    """Merge in place with a heap of (rank, place): n log n for n symbols; return how many stay.
+
+    An entry whose rank is no longer the one at its place is stale and skipped. A merge takes one
+    entry away and adds two at most, so the heap never holds more than 2 * count.
+    """
+    before = np.empty(count, np.int32)
+    behind = np.empty(count, np.int32)
+    heap = np.empty(2 * count + 2, np.int64)
+    size = np.int64(0)
+    for i in range(count):
+        before[i] = np.int32(i - 1)
+        behind[i] = np.int32(i + 1)
+        if ranks[i] != NO_RANK:
+            heap[size] = (np.int64(ranks[i]) << 32) | np.int64(i)
+            size += 1
+    for i in range(size // 2 - 1, -1, -1):
+        _sift_down(heap, np.int64(i), size)
+    while size > 0:
+        top = heap[0]
+        size -= 1
+        heap[0] = heap[size]
+        if size > 1:
+            _sift_down(heap, np.int64(0), size)
+        rank, place = np.int32(top >> 32), np.int64(top & 0xFFFFFFFF)
+        if ranks[place] != rank:
+            continue
+        right = np.int64(behind[place])
+        merged = rank_ids[rank]
+        symbols[place] = merged
+        symbols[right] = np.int32(-1)
+        ranks[right] = NO_RANK
+        follower = np.int64(behind[right])
+        behind[place] = np.int32(follower)
+        ranks[place] = NO_RANK
+        for side in range(2):
+            at = place
+            if side == 0:
+                if follower >= count:
+                    continue
+                before[follower] = np.int32(place)
+                ranks[at] = pair_rank(slots, merged, symbols[follower])
+            else:
+                at = np.int64(before[place])
+                if at < 0:
+                    continue
+                ranks[at] = pair_rank(slots, symbols[at], merged)
+            if ranks[at] != NO_RANK:
+                entry = (np.int64(ranks[at]) << 32) | at
+                hole = size
+                size += 1
+                while hole > 0 and heap[(hole - 1) >> 1] > entry:
+                    heap[hole] = heap[(hole - 1) >> 1]
+                    hole = (hole - 1) >> 1
+                heap[hole] = entry
+    kept = np.int64(0)
+    for i in range(count):
+        if symbols[i] >= 0:
+            symbols[kept] = symbols[i]
+            kept += 1
+    return kept
+
+
+@kernel
+def merge_piece(data: Any, start: Any, end: Any, tables: Any, symbols: Any, ranks: Any) -> Any:
+    """Write the ids of the piece data[start:end] to `symbols`; return how many.
+
+    symbols, ranks: int32[at least end - start + 1].
+    """
+    count = first_symbols(data, start, end, tables, symbols, ranks)
+    if count <= SHORT:
+        return merge_short(symbols, ranks, count, tables.slots, tables.rank_ids)
+    return merge_long(symbols, ranks, count, tables.slots, tables.rank_ids)

@@ -1,0 +1,312 @@
+"""Segments of normalized text flow in, ids of the most probable Unigram pieces flow out.
+
+The model (Kudo 2018, arXiv:1804.10959) gives every vocabulary string a log probability and takes
+the path of strings through a piece of text whose sum is highest. Ids depend on ties and on the
+last bit of each sum, so the search does what `tokenizers` does, in its order: from left to right,
+at each character all strings that begin there from short to long, `score + best so far` in
+float64, replaced only by something strictly greater; last, if the character alone is no string, the
+unknown token with the lowest score - 10. Unknown tokens in a row are one; if its text is no string,
+it becomes bytes (with byte fallback, where all are strings) or the unknown id.
+
+Pieces come from `Metaspace` or `WhitespaceSplit` with it. Sums begin anew in each piece, so pieces
+of equal bytes have equal ids and are remembered; parts of a piece would not be, for rounding.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..jit import kernel
+from .code_points import decode
+from .intrinsics import prefetch
+from .memo import LONG_BYTES, Memo, find, home_slot, keep, recall, word_key
+from .trie import child
+
+META = 0x2581
+PREFIX_NEVER, PREFIX_ALWAYS, PREFIX_FIRST = 0, 1, 2
+"""When a piece (with SPLIT_SPACES: the first of a segment) that does not begin with U+2581 gets
+one: never, always, or at the begin of a document only."""
+SPLIT_NOWHERE, SPLIT_META, SPLIT_SPACES = 0, 1, 2
+"""Where pieces begin: nowhere, at each U+2581, at white space (which vanishes) and each U+2581."""
+
+_BATCH = 32
+_SPACE = 32
+
+
+class UnigramTables(NamedTuple):
+    """What `pipeline.engine.unigram` makes of a tokenizer.json."""
+
+    edges: NDArray[np.uint64]
+    """Edges of the trie of the vocabulary."""
+    ids: NDArray[np.int32]
+    """Ids of its nodes."""
+    scores: NDArray[np.float64]
+    """float64[number of ids + 1]: score of each id; the last: of an unknown character."""
+    byte_ids: NDArray[np.int32]
+    """int32[256]: ids of <0x00> to <0xFF>, -1 where there is none or no byte fallback."""
+    settings: NDArray[np.int64]
+    """int64[4]: unknown id; prefix mode; split mode; 1 if U+2581 splits too (SPLIT_SPACES)."""
+
+
+@kernel
+def encode_unigram(
+    data: NDArray[np.uint8],
+    starts: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    tokens: NDArray[np.int32],
+    first: NDArray[np.uint8],
+    tables: UnigramTables,
+    memo: Memo,
+    out: NDArray[np.int32],
+    segment_ids: NDArray[np.int64],
+) -> int:
+    """Encode text segments; arguments and result as of `encode_sentencepiece`."""
+    # Each look at a field of a tuple would count a reference up and down: take them out once.
+    edges, ids, scores, byte_ids, settings = tables
+    slots, kept_ids, kept_text, used = memo
+    prefix_mode, split_mode, meta_splits = settings[1], settings[2], settings[3] != 0
+    begins = np.empty(_BATCH, np.int64)
+    lengths = np.empty(_BATCH, np.int64)
+    prefixed = np.empty(_BATCH, np.bool_)
+    keys = np.empty(2 * _BATCH, np.uint64)
+    text = np.empty(256, np.int32)
+    best = np.empty(257, np.float64)
+    came = np.empty(257, np.int32)
+    took = np.empty(257, np.int32)
+    cursor = 0
+    segment_ids[0] = 0
+    for segment in range(len(starts)):
+        if tokens[segment] >= 0:
+            out[cursor] = tokens[segment]
+            cursor += 1
+            segment_ids[segment + 1] = cursor
+            continue
+        at, end = starts[segment], ends[segment]
+        while at < end:
+            # Find some pieces and ask for their places in the memo, then look at these places.
+            count = 0
+            while at < end and count < _BATCH:
+                begin = at
+                code_point, width = decode(data, at)
+                if split_mode == SPLIT_SPACES and is_white(code_point):
+                    at += width
+                    continue
+                meta = code_point in (_SPACE, META)
+                # A piece within a word of SPLIT_SPACES begins with U+2581, so it asks for no prefix.
+                prefixed[count] = not meta and (
+                    prefix_mode == PREFIX_ALWAYS
+                    or (
+                        prefix_mode == PREFIX_FIRST
+                        and first[segment] != 0
+                        and begin == starts[segment]
+                    )
+                )
+                at += width
+                if split_mode == SPLIT_NOWHERE:
+                    at = end
+                while at < end:
+                    code_point, width = decode(data, at)
+                    if code_point == _SPACE or (code_point == META and meta_splits):
+                        break
+                    if split_mode == SPLIT_SPACES and is_white(code_point):
+                        break
+                    at += width
+                begins[count], lengths[count] = begin, at - begin
+                if at - begin <= LONG_BYTES:
+                    low, high = word_key(data, begin, at - begin)
+                    prefetch(slots, home_slot(slots, low, high))
+                    keys[2 * count], keys[2 * count + 1] = low, high
+                count += 1
+            for index in range(count):
+                begin, length = begins[index], lengths[index]
+                found, slot = False, np.uint64(0)
+                low, high = keys[2 * index], keys[2 * index + 1]
+                # With PREFIX_FIRST the first piece of a segment has a prefix or not: not by its key.
+                known = length <= LONG_BYTES and not (
+                    prefix_mode == PREFIX_FIRST and begin == starts[segment]
+                )
+                if known:
+                    slot, found = find(slots, kept_text, data, begin, length, low, high)
+                if found:
+                    cursor = recall(slots, kept_ids, slot, length, out, cursor)
+                    continue
+                if length + 1 > len(text):
+                    text = np.empty(length + 1, np.int32)
+                    best = np.empty(length + 2, np.float64)
+                    came = np.empty(length + 2, np.int32)
+                    took = np.empty(length + 2, np.int32)
+                size = 0
+                if prefixed[index]:
+                    text[0] = META
+                    size = 1
+                place = begin
+                while place < begin + length:
+                    code_point, width = decode(data, place)
+                    text[size] = np.int32(META if code_point == _SPACE else code_point)
+                    size += 1
+                    place += width
+                _search(text, size, edges, ids, scores, np.int32(settings[0]), best, came, took)
+                number = _write_path(
+                    text, size, edges, ids, byte_ids, np.int32(settings[0]), came, took, out, cursor
+                )
+                if known and number <= LONG_BYTES:
+                    keep(
+                        slots,
+                        kept_ids,
+                        kept_text,
+                        used,
+                        slot,
+                        data,
+                        begin,
+                        length,
+                        low,
+                        high,
+                        out,
+                        cursor,
+                        number,
+                    )
+                cursor += number
+        segment_ids[segment + 1] = cursor
+    return cursor
+
+
+@kernel
+def is_white(code_point: int) -> bool:
+    """Say whether a code point is one of the 25 with the property White_Space."""
+    if code_point < 0x80:
+        return code_point == 32 or 9 <= code_point <= 13
+    if code_point < 0x1680:
+        return code_point == 0x85 or code_point == 0xA0  # noqa: SIM109
+    return 0x2000 <= code_point <= 0x200A or code_point in (
+        0x1680,
+        0x2028,
+        0x2029,
+        0x202F,
+        0x205F,
+        0x3000,
+    )
+
+
+@kernel
+def _search(
+    text: NDArray[np.int32],
+    size: int,
+    edges: NDArray[np.uint64],
+    ids: NDArray[np.int32],
+    scores: NDArray[np.float64],
+    unknown: np.int32,
+    best: NDArray[np.float64],
+    came: NDArray[np.int32],
+    took: NDArray[np.int32],
+) -> None:
+    """Fill, for each end in the text: the best sum, where its last string begins, and its id."""
+    for index in range(size + 1):
+        came[index] = -1
+    best[0] = 0.0
+    unknown_score = scores[len(scores) - 1]
+    for start in range(size):
+        so_far = best[start]
+        node = 0
+        alone = False
+        for stop in range(start + 1, size + 1):
+            node = child(edges, node, np.int64(text[stop - 1]))
+            if node < 0:
+                break
+            number = ids[node]
+            if number >= 0:
+                total = scores[number] + so_far
+                if came[stop] < 0 or total > best[stop]:
+                    best[stop], came[stop], took[stop] = total, start, number
+                if stop == start + 1:
+                    alone = True
+        if not alone:
+            stop = start + 1
+            total = unknown_score + so_far
+            if came[stop] < 0 or total > best[stop]:
+                best[stop], came[stop], took[stop] = total, start, unknown
+
+
+@kernel
+def _write_path(
+    text: NDArray[np.int32],
+    size: int,
+    edges: NDArray[np.uint64],
+    ids: NDArray[np.int32],
+    byte_ids: NDArray[np.int32],
+    unknown: np.int32,
+    came: NDArray[np.int32],
+    took: NDArray[np.int32],
+    out: NDArray[np.int32],
+    cursor: int,
+) -> int:
+    """Write the ids of the best path, unknown ones fused, and return their number."""
+    # From the end to the begin: the place of each string's end goes to came[] of its begin.
+    stop = size
+    behind = size
+    while stop > 0:
+        start = np.int64(came[stop])
+        came[stop] = behind
+        behind = stop
+        stop = start
+    came[0] = behind
+    count = 0
+    start = 0
+    while start < size:
+        stop = np.int64(came[start])
+        if took[stop] != unknown:
+            out[cursor + count] = took[stop]
+            count += 1
+            start = stop
+            continue
+        while stop < size and took[came[stop]] == unknown:
+            stop = np.int64(came[stop])
+        count += _write_unknown(
+            text, start, stop, edges, ids, byte_ids, unknown, out, cursor + count
+        )
+        start = stop
+    return count
+
+
+@kernel
+def _write_unknown(
+    text: NDArray[np.int32],
+    start: int,
+    stop: int,
+    edges: NDArray[np.uint64],
+    ids: NDArray[np.int32],
+    byte_ids: NDArray[np.int32],
+    unknown: np.int32,
+    out: NDArray[np.int32],
+    cursor: int,
+) -> int:
+    """Write the ids of text[start:stop], which is unknown as strings of its characters."""
+    node = 0
+    for index in range(start, stop):
+        node = child(edges, node, np.int64(text[index]))
+        if node < 0:
+            break
+    if node >= 0 and ids[node] >= 0:
+        out[cursor] = ids[node]
+        return 1
+    count = 0
+    for index in range(start, stop):
+        code_point = np.int64(text[index])
+        length = 1 + (code_point >= 0x80) + (code_point >= 0x800) + (code_point >= 0x10000)
+        for position in range(length):
+            bits = code_point >> 6 * (length - 1 - position)
+            if position > 0:
+                byte = 0x80 | bits & 0x3F
+            elif length > 1:
+                byte = (0xF00 >> length & 0xFF) | bits
+            else:
+                byte = bits
+            number = byte_ids[byte]
+            if number < 0:
+                out[cursor] = unknown
+                return 1
+            out[cursor + count] = number
+            count += 1
+    return count

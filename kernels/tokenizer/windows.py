@@ -1,0 +1,259 @@
+r"""Pieces of a text, a window of 64 bytes at a time: a position flows in, a mask of piece starts out.
+
+A window begins where a piece begins, so nothing is carried in from the left. Its bytes are sorted
+into masks (bit i: byte i), each code point on all of its bytes; shifts and carries of 64-bit words
+then find all starts at once:
+
+    run start of X   X & ~(X << 1)
+    last white space W & ~(W >> 1) & (what follows >> 1)
+
+What the masks cannot tell ends the window early: white space and digits beyond ASCII, and for some
+schemes a few rare neighbours. Starts too near to the window's end to be certain are left out, and
+the next window begins at the last certain one; where there is none, `scan.next_piece` decides.
+The algebra per scheme is the expressions of `scan.py` read for runs; tests hold it to them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..jit import kernel
+from .intrinsics import classify64, equal64, leading_zeros, trailing_zeros
+from .scan import (
+    CJK,
+    CL100K,
+    CONTRACTIONS,
+    DEEPSEEK,
+    GPT2,
+    ISOLATE_DIGITS,
+    ISOLATE_NUMBERS,
+    LETTER,
+    LOWER,
+    MARK,
+    MARKS,
+    NUMBER,
+    NUMERIC,
+    O200K,
+    PUNCTUATION,
+    SCHEME,
+    SINGLE_DIGITS,
+    SPACE,
+    UPPER,
+    class_at,
+    contraction,
+)
+
+_0, _1, _2, _3 = (np.uint64(i) for i in range(4))
+_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
+_64 = np.int64(64)
+
+
+@kernel
+def _bit(index: Any) -> Any:
+    return _1 << np.uint64(index)
+
+
+@kernel
+def _below(index: Any) -> Any:
+    """Return the mask of the bits below `index` (0 to 64)."""
+    return _ALL if index >= _64 else _bit(index) - _1
+
+
+@kernel
+def window_starts(data: Any, at: Any, end: Any, stage1: Any, stage2: Any, rules: Any) -> Any:
+    """Return (starts, bytes): piece starts behind data[at], relative to it, and what was looked at.
+
+    Bit 0 is never set. When `bytes` reaches `end`, the starts are all that there are.
+    """
+    scheme = rules & SCHEME
+    size = min(end - at, _64)
+    letters, digits, spaces, others, capitals, high, controls = classify64(data, at)
+    valid = _below(size)
+    breaks = _0
+    if others & valid:
+        breaks = (equal64(data, at, np.uint8(10)) | equal64(data, at, np.uint8(13))) & valid
+    upper = capitals
+    lower = letters & ~capitals
+    caseless = _0
+    ideographs = _0
+    dots = _0  # punctuation among DeepSeek's kana
+    leads = _0
+    if scheme == DEEPSEEK:
+        odd = controls & ~others & valid
+        if odd:
+            size = trailing_zeros(odd)
+    left = high & _below(size)
+    if left:
+        word = LETTER
+        if scheme == DEEPSEEK or scheme == O200K or rules & MARKS:
+            word = LETTER | MARK
+        while left:
+            i = trailing_zeros(left)
+            bits, length = class_at(data, at + i, stage1, stage2)
+            if i + length > size or bits & (SPACE | NUMBER | NUMERIC):
+                size = i
+                break
+            own = ((_1 << np.uint64(length)) - _1) << np.uint64(i)
+            leads |= _bit(i)
+            left &= ~own
+            if bits & CJK and scheme == DEEPSEEK and bits & (LETTER | MARK):
+                ideographs |= own
+            elif bits & CJK and scheme == DEEPSEEK and bits & PUNCTUATION:
+                dots |= own
+            elif bits & word:
+                letters |= own
+                if scheme == O200K:
+                    if bits & UPPER:
+                        upper |= own
+                    elif bits & LOWER:
+                        lower |= own
+                    else:
+                        caseless |= own
+                        if bits & MARK and i > 0:
+                            # A mark goes on with punctuation as it does with letters.
+                            before = _bit(i - 1)
+                            if before & ~(letters | digits | spaces | others):
+                                size = i
+                                break
+            elif scheme == DEEPSEEK and bits & PUNCTUATION == 0:
+                size = i
+                break
+        valid = _below(size)
+        if scheme == O200K:
+            mixed = ((upper & (caseless << _1)) | (caseless & (upper << _1))) & valid
+            if mixed:
+                size = trailing_zeros(mixed)
+                valid = _below(size)
+    elif size < _64:
+        valid = _below(size)
+    more = size < end - at
+    letters &= valid
+    digits &= valid
+    spaces &= valid
+    others &= valid
+    breaks &= valid
+    ideographs &= valid
+    dots &= valid
+    white = spaces | others
+    blank = white & ~breaks
+    symbols = valid & ~(letters | digits | white | ideographs | dots)
+    # A start further than three bytes from the last code point that is no white space may change.
+    sure = size
+    if more:
+        sure = _64 - leading_zeros(valid & ~white) - np.int64(3)
+
+    symbol_starts = symbols & ~(symbols << _1) & ~(spaces << _1)
+    letter_starts = letters & ~(letters << _1)
+    digit_starts = digits & ~(digits << _1)
+    if scheme == GPT2:
+        follows = letters | symbols
+        if rules & (ISOLATE_DIGITS | ISOLATE_NUMBERS) == 0:
+            follows |= digits
+            digit_starts &= ~(spaces << _1)
+        elif rules & ISOLATE_DIGITS:
+            digit_starts = digits
+        last = white & ~(white >> _1) & (follows >> _1)
+        starts = symbol_starts | digit_starts | last | (white & ~(white << _1))
+        starts |= letter_starts & ~(spaces << _1)
+        if symbol_starts & (letters >> _1):
+            starts = _contractions(data, at, end, starts, symbol_starts & (letters >> _1), False)
+    else:
+        if rules & SINGLE_DIGITS:
+            digit_starts = digits
+        else:
+            group = digit_starts
+            while True:
+                group = ((((group << _1) & digits) << _1) & digits) << _1 & digits
+                if group == _0:
+                    break
+                digit_starts |= group
+        # Line breaks behind punctuation belong to it: those of the run that begins there.
+        heads = (symbols << _1) & breaks
+        absorbed = breaks & ~(breaks + heads)
+        if scheme == O200K and absorbed:
+            slash = (absorbed << _1) & equal64(data, at, np.uint8(0x2F)) & valid
+            if slash:
+                sure = min(sure, trailing_zeros(slash) - 1)
+                if not more:
+                    size = trailing_zeros(slash)
+        rest = white & ~absorbed
+        first = symbol_starts  # the code point that a piece of punctuation begins with
+        if symbol_starts & high and scheme != DEEPSEEK:
+            inner = high & ~leads
+            first |= (first << _1) & inner
+            first |= (first << _1) & inner
+            first |= (first << _1) & inner
+        follows = letters | symbols
+        if scheme == DEEPSEEK:
+            glued = letter_starts & (first << _1) & ~high
+            letter_starts &= ~(blank << _1) & ~glued
+            starts = symbol_starts | digit_starts | letter_starts
+            starts |= (ideographs & ~(ideographs << _1)) | (dots & ~(dots << _1))
+            if glued and letters & high:
+                ascii_letters = letters & ~high
+                starts |= (ascii_letters + glued) & ~ascii_letters & letters
+        else:
+            follows |= digits
+            letter_starts &= ~((blank | first) << _1)
+            starts = symbol_starts | digit_starts | letter_starts
+            if scheme == O200K:
+                starts |= upper & ~(upper << _1) & (lower << _1) & valid
+        starts |= rest & ~(rest << _1)
+        starts |= blank & ~(rest >> _1) & (follows >> _1)
+        lines = rest & breaks
+        while lines:
+            i = trailing_zeros(lines)
+            gone = ~(rest >> np.uint64(i))
+            stop = min(i + trailing_zeros(gone), _64)
+            inside = _below(stop)
+            final = _64 - leading_zeros(lines & inside)  # one behind the run's last line break
+            if final < _64:
+                starts |= _bit(final)
+            lines &= ~inside
+        if rules & CONTRACTIONS:
+            if scheme == CL100K:
+                if symbol_starts & (letters >> _1):
+                    starts = _contractions(
+                        data, at, end, starts, symbol_starts & (letters >> _1), True
+                    )
+            elif symbol_starts & (letters << _1) & (letters >> _1):
+                starts = _suffixes(
+                    data, at, end, starts, symbol_starts & (letters << _1) & (letters >> _1)
+                )
+    if sure <= 1:
+        return _0, size if not more else np.int64(0)
+    return starts & _below(min(sure, size)) & ~_1, size
+
+
+@kernel
+def _contractions(data: Any, at: Any, end: Any, starts: Any, places: Any, fold: Any) -> Any:
+    """Move the starts behind contractions: 's is one piece, and what follows the next."""
+    places &= equal64(data, at, np.uint8(0x27))
+    while places:
+        i = trailing_zeros(places)
+        places &= places - _1
+        length = contraction(data, at + i, end, fold)
+        if length:
+            starts &= ~(_2 << np.uint64(i))
+            if i + length < _64:
+                starts |= _bit(i + length)
+    return starts
+
+
+@kernel
+def _suffixes(data: Any, at: Any, end: Any, starts: Any, places: Any) -> Any:
+    """Join contractions to the word before them; a second one behind the first is a word."""
+    places &= equal64(data, at, np.uint8(0x27))
+    taken = np.int64(-1)
+    while places:
+        i = trailing_zeros(places)
+        places &= places - _1
+        length = contraction(data, at + i, end, True)
+        if length and i != taken:
+            starts &= ~_bit(i)
+            taken = i + length
+            if taken < _64:
+                starts |= _bit(taken)
+    return starts

@@ -1,0 +1,149 @@
+"""Anyone's files flow in, their documents without copies, and a verdict for each one, flow out.
+
+What `gristmill dedup` runs: reading and cleaning, dedup, and the stage `kept`, which writes
+OUTPUT/kept: the documents that were kept, with the size of the cluster that each stands for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from ..indexed_dataset.atomic import atomic_path
+from .config import CleanConfig, DedupConfig, PreprocessConfig, SourceConfig
+from .executors import Executor
+from .progress import Progress
+from .report import Report
+from .stage import Marker, Stage, Unit, UnitResult, run_stage
+from .text_column import read_row_groups
+
+VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeptArguments:
+    """What one unit of the stage `kept` gets."""
+
+    documents: Path
+    verdicts: Path
+    kept: Path
+    """The file to write."""
+
+
+def dedup_files(
+    inputs: Sequence[str],
+    output: Path,
+    *,
+    text_key: str = "text",
+    id_key: str = "id",
+    language: str = "",
+    columns: Sequence[str] = (),
+    clean: CleanConfig | None = None,
+    dedup: DedupConfig | None = None,
+    workers: int = 0,
+    console: Console | None = None,
+) -> Report:
+    """Write the documents of some files without their copies, and a verdict for every document.
+
+    Args:
+        inputs: files, folders and globs. Each folder is a source of its own, all files are one.
+        output: folder for everything that is written; run again with the same one to resume.
+        text_key, id_key, language, columns: as in `SourceConfig`.
+        clean, dedup: how texts are cleaned, and which are copies; None: the defaults.
+        workers: processes; 0: one for each usable CPU. Changes no byte of the output.
+        console: where tables go; standard output by default.
+
+    Raises:
+        ValueError, FileNotFoundError: something in the options or the input cannot be used.
+        UnitError: a unit of work failed. Finished units are kept; run again to go on.
+    """
+    from .recipe import preprocess  # which imports this module
+
+    config = PreprocessConfig(
+        sources=tuple(
+            SourceConfig(
+                path=path,
+                text_key=text_key,
+                id_key=id_key,
+                language=language,
+                columns=tuple(columns),
+            )
+            for path in _sources_of(inputs)
+        ),
+        clean=clean or CleanConfig(),
+        dedup=dedup or DedupConfig(),
+    )
+    return preprocess(
+        config, output=output, workers=workers, until="dedup", write_kept=True, console=console
+    )
+
+
+def run_kept(
+    output: Path,
+    clean: Mapping[str, Marker],
+    verdicts: Mapping[str, Marker],
+    executor: Executor,
+    progress: Progress,
+) -> dict[str, Marker]:
+    """Write the kept documents of every unit to OUTPUT/kept; return the units' markers."""
+    units = []
+    for name, marker in clean.items():
+        documents = f"documents/{name}.parquet"
+        size_bytes = dict(marker.outputs).get(documents)
+        if size_bytes is None:
+            continue
+        arguments = KeptArguments(
+            documents=output / documents,
+            verdicts=output / "verdicts" / f"{name}.parquet",
+            kept=output / "kept" / f"{name}.parquet",
+        )
+        inputs = (marker.fingerprint, verdicts[name].fingerprint)
+        units.append(Unit(name=name, arguments=arguments, inputs=inputs, size_bytes=size_bytes))
+    stage = Stage(name="kept", version=VERSION, settings=[], function=write_kept)
+    return run_stage(stage, units, output, executor, progress)
+
+
+def write_kept(arguments: KeptArguments) -> UnitResult:
+    """Write the kept documents of one unit: all their columns, and `cluster_size`."""
+    verdicts = pq.read_table(arguments.verdicts, columns=["id", "kept", "cluster_size"])
+    schema = pq.read_schema(arguments.documents)
+    schema = schema.remove_metadata().append(pa.field("cluster_size", pa.int64(), nullable=False))
+    first = num_kept = 0
+    with (
+        atomic_path(arguments.kept) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
+    ):
+        columns = [name for name in schema.names if name != "cluster_size"]
+        for table in read_row_groups(arguments.documents, columns):
+            # The verdicts of a unit begin with its clean documents, in their order.
+            verdict = verdicts.slice(first, table.num_rows)
+            if not verdict["id"].equals(table["id"]):
+                raise ValueError(
+                    f"{arguments.verdicts} is not about the documents of {arguments.documents}: "
+                    "one of the two is of another run. Remove both folders and run again"
+                )
+            first += table.num_rows
+            kept = table.append_column(schema.field("cluster_size"), verdict["cluster_size"])
+            kept = kept.filter(verdict["kept"])
+            num_kept += kept.num_rows
+            if kept.num_rows:
+                writer.write_table(kept.cast(schema), row_group_size=kept.num_rows)
+    return UnitResult(counts={"documents": num_kept}, outputs=(arguments.kept,))
+
+
+def _sources_of(inputs: Sequence[str]) -> list[str | tuple[str, ...]]:
+    """Return the paths of each source: a folder alone, all files and globs together."""
+    folders: list[str | tuple[str, ...]] = []
+    files = []
+    for path in inputs:
+        if os.path.isdir(os.path.expanduser(path)):
+            folders.append(path)
+        else:
+            files.append(path)
+    return [*folders, tuple(files)] if files else folders
