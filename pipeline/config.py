@@ -145,8 +145,8 @@ class RehydrationConfig:
     schedule: tuple[tuple[int, int], ...] = ((1, 1), (2, 2), (3, 3), (5, 5), (100, 8), (1000, 1))
     """Pairs of a cluster size and the repetitions from that size on, sizes ascending from 1."""
     filter_column: str = ""
-    """filters: column of documents/ that is filled (or true) where the filters would remove a
-    document, as in `annotate`; empty: documents that were dropped after dedup count."""
+    """filters: column of documents/ that is filled (or true) where a document is to be removed;
+    empty: what fails a rule of filters in mode `annotate`, or was dropped after dedup, counts."""
     max_repeats: int = 10
     """filters: repetitions of the cluster size that the filters remove least of."""
     min_documents: int = 100

@@ -68,6 +68,8 @@ class Report:
     """A row a language: bytes per token, beside GPT-2-style splitting (when one was trained)."""
     config: dict[str, Any] = field(default_factory=dict)
     """The settings that made the data, without folders, as manifests hold them."""
+    redacted: dict[str, int] = field(default_factory=dict)
+    """Kind of personal data -> replacements in the texts."""
     rehydration: dict[str, list[list[int]]] = field(default_factory=dict)
     """Language (`*`: all) -> pairs of a cluster size and the repetitions from that size on."""
     repeats: list[dict[str, Any]] = field(default_factory=list)
@@ -82,6 +84,7 @@ class Report:
             "sources": {name: _plain(tally) for name, tally in sorted(self.sources.items())},
             "fertility": self.fertility,
             "config": self.config,
+            "redacted": self.redacted,
             "rehydration": self.rehydration,
             "repeats": self.repeats,
         }
@@ -120,6 +123,9 @@ def build_report(
                 tally.text_bytes += text_bytes
             else:
                 tally.drop(outcome, documents)
+    for marker in clean.values():
+        for kind, count in marker.counts.get("redacted", {}).items():
+            report.redacted[kind] = report.redacted.get(kind, 0) + count
     documents_in = sum(marker.counts["documents_in"] for marker in clean.values())
     _check("read", documents_in, report.total.documents_in)
 
@@ -264,6 +270,7 @@ def load_report(path: Path) -> Report:
             stage=value["stage"],
             fertility=value["fertility"],
             config=value.get("config", {}),
+            redacted=value.get("redacted", {}),
             rehydration=value.get("rehydration", {}),
             repeats=value.get("repeats", []),
         )
