@@ -167,7 +167,7 @@ def test_a_unit_without_kept_documents_gives_an_empty_run(
     markers = tokenize(tmp_path, write_units(tmp_path, units), tokenizer)
 
     for name in units:
-        assert markers[name].counts == {"rows": [], "dropped": []}
+        assert markers[name].counts == {"rows": [], "dropped": [], "cut": []}
         assert len(Run(tmp_path / "work" / "runs" / name).rows) == 0
 
 
