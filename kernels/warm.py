@@ -17,6 +17,10 @@ from .payload import shingle_sets, source_shingles
 from .permutation import NUM_KEYS, permute
 from .similarity import set_jaccard
 from .surrounding import surround_documents
+from .tokenizer.merges import empty_tables
+from .tokenizer.nfc import normalize_nfc
+from .tokenizer.piece_merges import merge_pieces
+from .tokenizer.pieces import scan_pieces
 from .verification import verify_group
 from .winnowing import winnow
 
@@ -49,3 +53,6 @@ def compile_all() -> None:
     pack_best_fit(np.array([1, 3], np.int64), 2)
     winnow(data, offsets, 4, 4)
     permute(parents, 1, np.arange(NUM_KEYS, dtype=np.uint64))
+    scan_pieces(data, offsets[:-1], offsets[1:], 0)
+    normalize_nfc(data, offsets[:-1], offsets[1:])
+    merge_pieces(data, offsets, empty_tables())

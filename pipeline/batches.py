@@ -46,6 +46,8 @@ class Rejected:
     """As the input has it."""
     id: bytes | None = None
     text_bytes: int = 0
+    excerpt: str = ""
+    """The beginning of its clean text, for the report's samples; empty where none could be read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

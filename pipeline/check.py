@@ -27,6 +27,10 @@ def check_config(config: PreprocessConfig) -> None:
     _at_least("clean.max_bytes", clean.max_bytes, 0, "0: no limit")
     _at_least("clean.unit_bytes", clean.unit_bytes, 1, "64000000 is usual")
     check_dedup(config)
+    passages = config.passages
+    _at_least("passages.max_documents", passages.max_documents, 1, "10 is usual")
+    _at_least("passages.min_bytes", passages.min_bytes, 0, "20 is usual; 0: any length")
+    _at_least("passages.span_bytes", passages.span_bytes, 50, "500 is usual")
     _check_rehydration(config.rehydration)
     _check_training(config.tokenizer)
     if len(set(pack.group_by)) < len(pack.group_by):

@@ -268,6 +268,7 @@ class _RejectFile:
                 "reason": one.reason,
                 "detail": one.detail,
                 "text_bytes": one.text_bytes,
+                **({"excerpt": one.excerpt} if one.excerpt else {}),
             }
             self._file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
 

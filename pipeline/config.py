@@ -115,6 +115,26 @@ class DedupConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PassagesConfig:
+    """Text that documents repeat of each other, left out of what is tokenized."""
+
+    lines: Literal["off", "keep_first", "drop"] = "off"
+    """Lines that more than `max_documents` documents of a source have: all but the first of them
+    go, or all."""
+    paragraphs: Literal["off", "keep_first", "drop"] = "off"
+    """The same of paragraphs, which empty lines separate."""
+    max_documents: int = 10
+    """Documents of a source that may have a line or paragraph before it is a template's."""
+    min_bytes: int = 20
+    """Shorter lines and paragraphs stay (UTF-8 bytes): `}` and "Yes." repeat by themselves."""
+    spans: Literal["off", "keep_first"] = "off"
+    """Passages of `span_bytes` or more that stand in an earlier document, of any source, to the
+    byte: one copy stays."""
+    span_bytes: int = 500
+    """Length from which on such a passage is always found; at least 4/5 of it repeat."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RehydrationConfig:
     """How often the training draws a document that had copies: found often, it is worth more."""
 
@@ -125,8 +145,8 @@ class RehydrationConfig:
     schedule: tuple[tuple[int, int], ...] = ((1, 1), (2, 2), (3, 3), (5, 5), (100, 8), (1000, 1))
     """Pairs of a cluster size and the repetitions from that size on, sizes ascending from 1."""
     filter_column: str = ""
-    """filters: column of documents/ that is filled (or true) where the filters would remove a
-    document, as in `annotate`; empty: documents that were dropped after dedup count."""
+    """filters: column of documents/ that is filled (or true) where a document is to be removed;
+    empty: what fails a rule of filters in mode `annotate`, or was dropped after dedup, counts."""
     max_repeats: int = 10
     """filters: repetitions of the cluster size that the filters remove least of."""
     min_documents: int = 100
@@ -183,6 +203,8 @@ class PreprocessConfig:
     """Normalization and length limits."""
     dedup: DedupConfig = field(default_factory=DedupConfig)
     """Exact and near-duplicate removal."""
+    passages: PassagesConfig = field(default_factory=PassagesConfig)
+    """Repeated lines, paragraphs and long spans."""
     rehydration: RehydrationConfig = field(default_factory=RehydrationConfig)
     """Repetition of documents by the size of their duplicate cluster."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,10 @@ BATCH_SHINGLES = 4_000_000
 """Shingles of whole groups that are compared in one call: 32 MB."""
 MEMORY_SHINGLES = 64_000_000
 """A larger group is compared in a temporary file that is mapped, not in memory: 512 MB."""
+
+
+MAPPED_FILES = 256
+"""Files of shingle lists that are open at a time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +60,13 @@ class VerifyArguments:
 
 def write_verified(arguments: VerifyArguments) -> UnitResult:
     """Write which candidates of one partition are near copies, and of which documents."""
-    records, files, file_of = _read_partition(arguments)
+    records, file_of = _read_partition(arguments)
+
+    # Few at a time: each map holds a file open, and there may be thousands of units.
+    @lru_cache(maxsize=MAPPED_FILES)
+    def values_of(file: int) -> NDArray[np.uint64]:
+        return open_values(arguments.shingles / f"{arguments.units[file]}.values")
+
     # The document to keep comes first in its group: old ones, then the best; ties to the earlier.
     order = order_of(records["ranks"], records["document"], ~records["is_old"], records["group"])
     records, file_of = records[order], file_of[order]
@@ -71,7 +82,7 @@ def write_verified(arguments: VerifyArguments) -> UnitResult:
         buckets, bucket_offsets = memberships.of(start, end)
         with _shingle_memory(total, arguments.verified.parent) as (sets, payloads):
             set_offsets, payload_offsets = _fill_sets(
-                batch, [files[file] for file in file_of[start:end]], boilerplate, sets, payloads
+                batch, file_of[start:end].tolist(), values_of, boilerplate, sets, payloads
             )
             copy_of, jaccard, batch_counts = kernels.verify_group(
                 sets[: set_offsets[-1]],
@@ -108,15 +119,14 @@ def write_verified(arguments: VerifyArguments) -> UnitResult:
 
 def _read_partition(
     arguments: VerifyArguments,
-) -> tuple[NDArray[Any], list[NDArray[np.uint64]], NDArray[np.int64]]:
-    """Return records of the partition, value files of all units, and the file of each record."""
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return records of the partition, and the number of the unit that each is of."""
     parts = [np.empty(0, candidate_record(arguments.num_rank_words))]
-    files, numbers = [], [np.empty(0, np.int64)]
+    numbers = [np.empty(0, np.int64)]
     for number, unit in enumerate(arguments.units):
         parts.append(read_records(arguments.shingles, unit, arguments.partition))
         numbers.append(np.full(len(parts[-1]), number))
-        files.append(open_values(arguments.shingles / f"{unit}.values"))
-    return np.concatenate(parts), files, np.concatenate(numbers)
+    return np.concatenate(parts), np.concatenate(numbers)
 
 
 class _Memberships:
@@ -181,7 +191,8 @@ def _shingle_memory(
 
 def _fill_sets(
     batch: NDArray[Any],
-    files: list[NDArray[np.uint64]],
+    file_of: list[int],
+    values_of: Callable[[int], NDArray[np.uint64]],
     boilerplate: NDArray[np.uint64],
     sets: NDArray[np.uint64],
     payloads: NDArray[np.uint64],
@@ -196,7 +207,7 @@ def _fill_sets(
         before = int(ends[start - 1]) if start else 0
         end = max(start + 1, int(np.searchsorted(ends, before + BATCH_SHINGLES, side="right")))
         lists = [
-            files[row][list_starts[row] : list_starts[row] + list_sizes[row]]
+            np.array(values_of(file_of[row])[list_starts[row] : list_starts[row] + list_sizes[row]])
             for row in range(start, end)
         ]
         found = kernels.shingle_sets(

@@ -17,7 +17,7 @@ from typing import Literal
 from rich.console import Console
 
 from ..indexed_dataset.atomic import disk_full, is_disk_full
-from . import clean, dedup, dedup_inputs, pack, rehydration, tokenize, train_tokenizer
+from . import clean, dedup, dedup_inputs, pack, passages, rehydration, tokenize, train_tokenizer
 from .check import check_config, open_given_tokenizer
 from .config import PreprocessConfig
 from .executors import Executor, LocalExecutor
@@ -93,13 +93,14 @@ def preprocess(
                 f"{output / 'verdicts'} and {output / 'rejected'} have every document"
             )
 
+        cuts = passages.run(config, output, verdicts, executor, progress)
         schedule = rehydration.run(config, output, verdicts, executor, progress)
         tokenizer = train_tokenizer.run(config, output, verdicts, executor, progress)
         if until == "tokenizer":
             report = build_report(until, cleaned, verdicts, fertility=tokenizer.fertility)
             return finish(report)
 
-        tokenized = tokenize.run(config, output, verdicts, tokenizer, executor, progress)
+        tokenized = tokenize.run(config, output, verdicts, tokenizer, executor, progress, cuts)
         packed = None
         if until == "pack":
             packed = pack.run(
@@ -114,7 +115,7 @@ def preprocess(
 
 def _versions() -> dict[str, int]:
     """Return the version of each stage before the tokenizer's, for the manifests."""
-    return {"clean": clean.VERSION, **dedup.VERSIONS}
+    return {"clean": clean.VERSION, **dedup.VERSIONS, **passages.VERSIONS}
 
 
 def _finish(
@@ -128,6 +129,7 @@ def _finish(
         "kept": "documents that were kept (Parquet)",
         "rejected": "documents dropped while reading and cleaning (JSON lines)",
         "verdicts": "what became of each document (Parquet)",
+        "cuts": "repeated passages that are left out of the token files (Parquet)",
         "index": "index for `--against`, together with documents",
         "data": "token files (train, validation) and their tokenizer",
         "report.json": "these tables",

@@ -45,6 +45,10 @@ class Tally:
     """Tokens written, EOD included; 0 before tokenizing."""
     validation_documents: int = 0
     validation_tokens: int = 0
+    cut_documents: int = 0
+    """Documents kept that repeated passages were left out of."""
+    cut_bytes: int = 0
+    """Bytes of text left out so; they do not count as kept."""
 
     def drop(self, reason: str, documents: int) -> None:
         """Count `documents` as dropped for `reason`."""
@@ -64,6 +68,8 @@ class Report:
     """A row a language: bytes per token, beside GPT-2-style splitting (when one was trained)."""
     config: dict[str, Any] = field(default_factory=dict)
     """The settings that made the data, without folders, as manifests hold them."""
+    redacted: dict[str, int] = field(default_factory=dict)
+    """Kind of personal data -> replacements in the texts."""
     rehydration: dict[str, list[list[int]]] = field(default_factory=dict)
     """Language (`*`: all) -> pairs of a cluster size and the repetitions from that size on."""
     repeats: list[dict[str, Any]] = field(default_factory=list)
@@ -78,6 +84,7 @@ class Report:
             "sources": {name: _plain(tally) for name, tally in sorted(self.sources.items())},
             "fertility": self.fertility,
             "config": self.config,
+            "redacted": self.redacted,
             "rehydration": self.rehydration,
             "repeats": self.repeats,
         }
@@ -116,6 +123,9 @@ def build_report(
                 tally.text_bytes += text_bytes
             else:
                 tally.drop(outcome, documents)
+    for marker in clean.values():
+        for kind, count in marker.counts.get("redacted", {}).items():
+            report.redacted[kind] = report.redacted.get(kind, 0) + count
     documents_in = sum(marker.counts["documents_in"] for marker in clean.values())
     _check("read", documents_in, report.total.documents_in)
 
@@ -130,6 +140,11 @@ def build_report(
                 tally.kept -= dropped
                 tally.text_bytes -= text_bytes
                 tally.drop(reason, dropped)
+        for source, language, cut, cut_bytes in _rows(tokenized, "cut"):
+            for tally in _tallies(report, source, language):
+                tally.cut_documents += cut
+                tally.cut_bytes += cut_bytes
+                tally.text_bytes -= cut_bytes
         _check("kept", report.total.kept, documents)
     if packed is not None:
         _check("kept", report.total.kept, sum(m.counts["documents"] for m in packed.values()))
@@ -194,6 +209,13 @@ def _show_dropped(report: Report, console: Console) -> None:
         for reason in _by_number(total):
             console.print(f"{reason}: {REASONS.get(reason, '')}", highlight=False, soft_wrap=True)
     dropped = "".join(f" + {total.dropped[reason]:,} {reason}" for reason in _by_number(total))
+    if total.cut_bytes:
+        console.print(
+            f"repeated passages: {total.cut_bytes / 1e6:,.2f} MB left out of "
+            f"{total.cut_documents:,} documents",
+            highlight=False,
+            soft_wrap=True,
+        )
     console.print(
         f"\n{total.documents_in:,} documents in = {total.kept:,} kept{dropped}",
         highlight=False,
@@ -260,6 +282,7 @@ def load_report(path: Path) -> Report:
             stage=value["stage"],
             fertility=value["fertility"],
             config=value.get("config", {}),
+            redacted=value.get("redacted", {}),
             rehydration=value.get("rehydration", {}),
             repeats=value.get("repeats", []),
         )
@@ -331,6 +354,8 @@ def _sum(tallies: Iterable[Tally]) -> Tally:
             "tokens",
             "validation_documents",
             "validation_tokens",
+            "cut_documents",
+            "cut_bytes",
         ):
             setattr(total, name, getattr(total, name) + getattr(tally, name))
         for reason, documents in tally.dropped.items():
@@ -348,4 +373,6 @@ def _plain(tally: Tally) -> dict[str, Any]:
         "tokens": tally.tokens,
         "validation_documents": tally.validation_documents,
         "validation_tokens": tally.validation_tokens,
+        "cut_documents": tally.cut_documents,
+        "cut_bytes": tally.cut_bytes,
     }

@@ -171,7 +171,7 @@ def test_a_unit_without_kept_documents_gives_an_empty_run(
     markers = tokenize(tmp_path, write_units(tmp_path, units), tokenizer)
 
     for name in units:
-        assert markers[name].counts == {"rows": [], "dropped": [], "special": {}}
+        assert markers[name].counts == {"rows": [], "dropped": [], "cut": [], "special": {}}
         assert len(Run(tmp_path / "work" / "runs" / name).rows) == 0
 
 
