@@ -70,15 +70,10 @@ def run(
     """Tokenize the kept documents of every unit, without what `passages` cuts from them.
 
     Counts of a marker: `rows` [source, language, documents, tokens, text_bytes] of what was
-<<<<<<< HEAD
-    tokenized and `dropped` [source, language, "too_long", documents, text_bytes]; each document
-    dropped here also stands in rejected/<unit>.tokenize.jsonl. `special` counts the special tokens
-    that texts spelled out.
-=======
     tokenized, `cut` [source, language, documents, bytes] of repeated passages left out of it, and
     `dropped` [source, language, reason, documents, text_bytes]; each document dropped here also
-    stands in rejected/<unit>.tokenize.jsonl.
->>>>>>> main
+    stands in rejected/<unit>.tokenize.jsonl. `special` counts the special tokens that texts
+    spelled out.
     """
     cuts = cuts or {}
     stage = Stage(
@@ -175,7 +170,7 @@ def tokenize_unit(arguments: TokenizeArguments) -> UnitResult:
                 if (empty | too_long).any():
                     table = table.filter(pa.array(~(empty | too_long)))
                     data, offsets = text_arrays(table["text"])
-                encoded, bounds = tokenizer.encode(data, offsets, is_utf8=True)
+                encoded, bounds = tokenizer.encode(data, offsets)
                 low, high = (int(encoded.min()), int(encoded.max())) if len(encoded) else (0, 0)
                 special += counter.count(encoded, low, high, num_documents=len(sizes))
                 ids = np.insert(encoded, bounds[1:], tokenizer.eod_id)
@@ -208,20 +203,14 @@ def tokenize_unit(arguments: TokenizeArguments) -> UnitResult:
     if dropped:
         outputs.append(_write_dropped(output / "rejected" / f"{unit}.tokenize.jsonl", dropped))
     rows = [[*key, documents[key], tokens[key], text_bytes[key]] for key in sorted(documents)]
-<<<<<<< HEAD
-    return UnitResult(
-        counts={
-            "rows": rows,
-            "dropped": _dropped_rows(dropped),
-            "special": dict(sorted(special.items())),
-        },
-        outputs=tuple(outputs),
-    )
-=======
     cut = [[*key, cut_documents[key], cut_bytes[key]] for key in sorted(cut_documents)]
-    counts = {"rows": rows, "dropped": _dropped_rows(dropped), "cut": cut}
+    counts = {
+        "rows": rows,
+        "dropped": _dropped_rows(dropped),
+        "cut": cut,
+        "special": dict(sorted(special.items())),
+    }
     return UnitResult(counts=counts, outputs=tuple(outputs))
->>>>>>> main
 
 
 def _add(
