@@ -38,7 +38,7 @@ class PreprocessArguments:
     run: Annotated[RunConfig, arg(name="")] = field(default_factory=RunConfig)
     plan: bool = False
     """Say what would be done, with sizes, memory and time, and do nothing."""
-    until: Literal["clean", "dedup", "tokenizer", "tokenize", "pack"] = "pack"
+    until: Literal["clean", "filters", "dedup", "tokenizer", "tokenize", "pack"] = "pack"
     """Stop after this stage."""
     config: Annotated[PreprocessConfig, arg(name="")] = field(default_factory=PreprocessConfig)
 

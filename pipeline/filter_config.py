@@ -122,24 +122,6 @@ class QuantileConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DecontaminationConfig:
-    """Documents that hold passages of evaluation data."""
-
-    paths: tuple[str, ...] = ()
-    """Files, folders or globs with evaluation data (.jsonl, .parquet, .txt, also .gz and .zst);
-    none: no decontamination."""
-    keys: tuple[str, ...] = ("text",)
-    """Fields or columns that hold its text; each is compared by itself."""
-    ngram_words: int = 13
-    """Length of a passage in words; shorter evaluation texts are looked for as a whole."""
-    min_words: int = 8
-    """Evaluation texts with fewer words are left out: they occur anywhere."""
-    max_share: float = 0.0
-    """A document is dropped when more than this share of one evaluation text's passages is in
-    it; 0: one passage is enough."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class FilterConfig:
     """Decisions over the columns of clean documents: which are kept, and why others are not.
 
@@ -177,5 +159,3 @@ class FilterConfig:
     comment. Subdomains are blocked too."""
     scores: dict[str, float] = field(default_factory=dict)
     """Smallest value of a column of numbers that clean adds: { quality = 0.5 }."""
-    decontamination: DecontaminationConfig = field(default_factory=DecontaminationConfig)
-    """Passages of evaluation data."""

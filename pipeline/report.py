@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..indexed_dataset.atomic import write_atomically
+from .curation_counts import curation_counts
 from .documents import REASONS
 from .stage import Marker
 
@@ -74,6 +75,8 @@ class Report:
     """Language (`*`: all) -> pairs of a cluster size and the repetitions from that size on."""
     repeats: list[dict[str, Any]] = field(default_factory=list)
     """With rehydration, of each train group: group, repeat, documents, tokens."""
+    curation: dict[str, Any] = field(default_factory=dict)
+    """What cleaning replaced, and which filter rules documents fail: see `curation_counts`."""
 
     def to_json(self) -> str:
         """Return the text of report.json."""
@@ -87,6 +90,7 @@ class Report:
             "redacted": self.redacted,
             "rehydration": self.rehydration,
             "repeats": self.repeats,
+            "curation": self.curation,
         }
         return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
 
@@ -114,6 +118,7 @@ def build_report(
         AccountingError: documents in differ from kept plus dropped.
     """
     report = Report(total=Tally(), languages={}, sources={}, stage=stage, fertility=fertility or [])
+    report.curation = curation_counts(clean)
     outcomes = _rows(verdicts if verdicts is not None else clean)
     for source, language, outcome, documents, text_bytes in outcomes:
         for tally in _tallies(report, source, language):
@@ -285,6 +290,7 @@ def load_report(path: Path) -> Report:
             redacted=value.get("redacted", {}),
             rehydration=value.get("rehydration", {}),
             repeats=value.get("repeats", []),
+            curation=value.get("curation", {}),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
