@@ -6,10 +6,10 @@ A group of candidates lies in one partition as a whole. `kernels.verify_group` d
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from .. import kernels
 from .array_files import save_array
-from .dedup_layout import VERIFIED, candidate_record, open_array, open_values
+from .dedup_layout import VERIFIED, candidate_record, open_array
 from .dedup_preference import order_of
 from .dedup_shingles import read_records
 from .executors import advance
@@ -29,10 +29,6 @@ BATCH_SHINGLES = 4_000_000
 """Shingles of whole groups that are compared in one call: 32 MB."""
 MEMORY_SHINGLES = 64_000_000
 """A larger group is compared in a temporary file that is mapped, not in memory: 512 MB."""
-
-
-MAPPED_FILES = 256
-"""Files of shingle lists that are open at a time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,11 +58,6 @@ def write_verified(arguments: VerifyArguments) -> UnitResult:
     """Write which candidates of one partition are near copies, and of which documents."""
     records, file_of = _read_partition(arguments)
 
-    # Few at a time: each map holds a file open, and there may be thousands of units.
-    @lru_cache(maxsize=MAPPED_FILES)
-    def values_of(file: int) -> NDArray[np.uint64]:
-        return open_values(arguments.shingles / f"{arguments.units[file]}.values")
-
     # The document to keep comes first in its group: old ones, then the best; ties to the earlier.
     order = order_of(records["ranks"], records["document"], ~records["is_old"], records["group"])
     records, file_of = records[order], file_of[order]
@@ -82,7 +73,7 @@ def write_verified(arguments: VerifyArguments) -> UnitResult:
         buckets, bucket_offsets = memberships.of(start, end)
         with _shingle_memory(total, arguments.verified.parent) as (sets, payloads):
             set_offsets, payload_offsets = _fill_sets(
-                batch, file_of[start:end].tolist(), values_of, boilerplate, sets, payloads
+                arguments, batch, file_of[start:end], boilerplate, sets, payloads
             )
             copy_of, jaccard, batch_counts = kernels.verify_group(
                 sets[: set_offsets[-1]],
@@ -189,10 +180,29 @@ def _shingle_memory(
         yield first, second
 
 
+def _read_lists(
+    arguments: VerifyArguments, batch: NDArray[Any], file_of: NDArray[np.int64]
+) -> list[NDArray[np.uint64]]:
+    """Return the shingle lists of some records, one file after another.
+
+    They are read, not mapped: pages of a map count as memory of the process once touched.
+    """
+    lists = [np.empty(0, np.uint64)] * len(batch)
+    starts, sizes = batch["list_start"].tolist(), batch["list_size"].tolist()
+    order = np.argsort(file_of, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(file_of[order])) + 1):
+        unit = arguments.units[file_of[rows[0]]]
+        with open(arguments.shingles / f"{unit}.values", "rb", buffering=0) as file:
+            for row in rows.tolist():
+                content = os.pread(file.fileno(), 8 * sizes[row], 8 * starts[row])
+                lists[row] = np.frombuffer(content, "<u8")
+    return lists
+
+
 def _fill_sets(
+    arguments: VerifyArguments,
     batch: NDArray[Any],
-    file_of: list[int],
-    values_of: Callable[[int], NDArray[np.uint64]],
+    file_of: NDArray[np.int64],
     boilerplate: NDArray[np.uint64],
     sets: NDArray[np.uint64],
     payloads: NDArray[np.uint64],
@@ -200,16 +210,12 @@ def _fill_sets(
     """Fill the sets and payloads of a batch, some lists at a time; return their offsets."""
     set_offsets = np.zeros(len(batch) + 1, np.int64)
     payload_offsets = np.zeros(len(batch) + 1, np.int64)
-    list_starts, list_sizes = batch["list_start"].tolist(), batch["list_size"].tolist()
     ends = np.cumsum(batch["list_size"])
     start = 0
     while start < len(batch):
         before = int(ends[start - 1]) if start else 0
         end = max(start + 1, int(np.searchsorted(ends, before + BATCH_SHINGLES, side="right")))
-        lists = [
-            np.array(values_of(file_of[row])[list_starts[row] : list_starts[row] + list_sizes[row]])
-            for row in range(start, end)
-        ]
+        lists = _read_lists(arguments, batch[start:end], file_of[start:end])
         found = kernels.shingle_sets(
             np.concatenate(lists),
             np.concatenate(([0], np.cumsum(batch["list_size"][start:end]))),

@@ -20,7 +20,15 @@ from ...kernels.tokenizer.byte_level import (
 from ...kernels.tokenizer.characters import find_unmerged, measure_characters
 from ...kernels.tokenizer.classes import load_classes
 from ...kernels.tokenizer.lanes import Lanes, new_lanes
-from ...kernels.tokenizer.merges import ALWAYS, ID_BITS, NO_RANK, RANK_BITS, MergeTables, Scratch, insert_pairs
+from ...kernels.tokenizer.merges import (
+    ALWAYS,
+    ID_BITS,
+    NO_RANK,
+    RANK_BITS,
+    MergeTables,
+    Scratch,
+    insert_pairs,
+)
 from ...kernels.tokenizer.nfc import compose_segments, first_odd, load_compose_tables
 from ...kernels.tokenizer.piece_merges import new_scratch
 from ...kernels.tokenizer.pieces import SLACK, prefix_spaces
@@ -269,7 +277,9 @@ def _settle_characters(
 ) -> None:
     """Take away characters that may not begin whole, and mark those that always may."""
     codes = np.flatnonzero(char_ids >= 0)
-    used = np.full(max(int(char_ids.max()), int(left.max(initial=0)), int(right.max(initial=0))) + 1, NO_RANK)
+    used = np.full(
+        max(int(char_ids.max()), int(left.max(initial=0)), int(right.max(initial=0))) + 1, NO_RANK
+    )
     np.minimum.at(used, left, ranks)
     np.minimum.at(used, right, ranks)
     # A byte without a symbol is dropped: its neighbours meet, whatever bytes stand between.

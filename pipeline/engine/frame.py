@@ -269,9 +269,7 @@ def split_added_tokens(
     return Segments(*(array[:total] for array in new)), pieces
 
 
-def find_invalid(
-    data: NDArray[np.uint8], offsets: NDArray[np.int64]
-) -> tuple[int, int] | None:
+def find_invalid(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> tuple[int, int] | None:
     """Return (document, its byte) of the first place that is no valid UTF-8, or None."""
     if len(offsets) < 2:
         return None
