@@ -15,6 +15,7 @@ from typing import Any
 PUBLIC_KERNELS = {  # no module may be named like a kernel, or it would hide it
     "find_json_strings": "json_lines",
     "unescape_json": "json_escapes",
+    "surround_documents": "surrounding",
     "hash_documents": "hashing",
     "band_keys": "minhash",
     "shingle_lists": "distinct",

@@ -16,6 +16,7 @@ from .packing import pack_best_fit
 from .payload import shingle_sets, source_shingles
 from .permutation import NUM_KEYS, permute
 from .similarity import set_jaccard
+from .surrounding import surround_documents
 from .tokenizer.merges import empty_tables
 from .tokenizer.nfc import normalize_nfc
 from .tokenizer.piece_merges import merge_pieces
@@ -30,6 +31,8 @@ def compile_all() -> None:
     offsets = np.array([0, len(data)], np.int64)
     _, _, _, spans = find_json_strings(data, data[:4], offsets[:1])
     unescape_json(data, spans.reshape(-1, 2), np.zeros(0, np.bool_))
+    for dtype in (np.uint16, np.int32):
+        surround_documents(np.zeros(0, dtype), offsets[:0])
     hash_documents(data, offsets)
     text_statistics(data, offsets, [["a"]], np.zeros(1, np.int32))
     band_keys(data, offsets)

@@ -114,7 +114,7 @@ def _winnow(
 @kernel
 def _is_inside(byte: np.uint8) -> bool:
     """Return whether a byte continues a character of UTF-8."""
-    return 128 <= byte < 192
+    return bool(128 <= byte < 192)
 
 
 @kernel

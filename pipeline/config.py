@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .filter_config import FilterConfig
+from .text_config import AnnotationConfig, IdentificationConfig, RedactionConfig
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceConfig:
@@ -61,12 +64,23 @@ class CleanConfig:
     """Turn CR LF, CR, NEL, LS and PS into LF."""
     control_characters: Literal["remove", "keep"] = "remove"
     """Remove control characters (Cc, except tab and LF), byte order marks and noncharacters."""
+    mojibake: bool = False
+    """Repair text that was decoded with the wrong code page (by the library ftfy)."""
     strip: bool = True
     """Strip white space at both ends of the document and trailing spaces of each line."""
     min_characters: int = 1
     """Shorter documents are dropped as `too_short` (empty ones always, as `empty`)."""
     max_bytes: int = 0
     """Longer documents (UTF-8 bytes) are dropped as `too_long`; 0: no limit."""
+    c4_lines: Literal["keep", "drop", "any_ending"] = "keep"
+    """drop: remove the lines that C4 removes, which changes texts (English rules); any_ending: let
+    lines without a final mark stay."""
+    language: IdentificationConfig = field(default_factory=IdentificationConfig)
+    """Identification of languages."""
+    redaction: RedactionConfig = field(default_factory=RedactionConfig)
+    """Replacement of personal data."""
+    annotate: AnnotationConfig = field(default_factory=AnnotationConfig)
+    """Columns that are added."""
     unit_bytes: int = 64_000_000
     """Size of one work unit of a plain JSONL or Parquet file; compressed files are one unit."""
 
@@ -115,6 +129,26 @@ class DedupConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PassagesConfig:
+    """Text that documents repeat of each other, left out of what is tokenized."""
+
+    lines: Literal["off", "keep_first", "drop"] = "off"
+    """Lines that more than `max_documents` documents of a source have: all but the first of them
+    go, or all."""
+    paragraphs: Literal["off", "keep_first", "drop"] = "off"
+    """The same of paragraphs, which empty lines separate."""
+    max_documents: int = 10
+    """Documents of a source that may have a line or paragraph before it is a template's."""
+    min_bytes: int = 20
+    """Shorter lines and paragraphs stay (UTF-8 bytes): `}` and "Yes." repeat by themselves."""
+    spans: Literal["off", "keep_first"] = "off"
+    """Passages of `span_bytes` or more that stand in an earlier document, of any source, to the
+    byte: one copy stays."""
+    span_bytes: int = 500
+    """Length from which on such a passage is always found; at least 4/5 of it repeat."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RehydrationConfig:
     """How often the training draws a document that had copies: found often, it is worth more."""
 
@@ -125,8 +159,8 @@ class RehydrationConfig:
     schedule: tuple[tuple[int, int], ...] = ((1, 1), (2, 2), (3, 3), (5, 5), (100, 8), (1000, 1))
     """Pairs of a cluster size and the repetitions from that size on, sizes ascending from 1."""
     filter_column: str = ""
-    """filters: column of documents/ that is filled (or true) where the filters would remove a
-    document, as in `annotate`; empty: documents that were dropped after dedup count."""
+    """filters: column of documents/ that is filled (or true) where a document is to be removed;
+    empty: what fails a rule of filters in mode `annotate`, or was dropped after dedup, counts."""
     max_repeats: int = 10
     """filters: repetitions of the cluster size that the filters remove least of."""
     min_documents: int = 100
@@ -147,6 +181,11 @@ class TokenizerConfig:
     """Training: bytes of text to learn from, spread evenly over the languages."""
     min_frequency: int = 2
     """Training: a pair seen less often is not merged."""
+    reference_tokenizers: tuple[str, ...] = ()
+    """Other tokenizers (as for `path`) whose tokens per byte and word are reported beside ours."""
+    special_strings: Literal["as_tokens", "as_text"] = "as_tokens"
+    """What becomes of a special token that a text spells out: its id, as in `tokenizers` (they are
+    counted in the report of the stage), or ids of its characters."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,8 +215,12 @@ class PreprocessConfig:
     """Where documents come from: `[[preprocess.sources]]`, one table each."""
     clean: CleanConfig = field(default_factory=CleanConfig)
     """Normalization and length limits."""
+    filters: FilterConfig = field(default_factory=FilterConfig)
+    """Which documents are kept, by rules over their columns."""
     dedup: DedupConfig = field(default_factory=DedupConfig)
     """Exact and near-duplicate removal."""
+    passages: PassagesConfig = field(default_factory=PassagesConfig)
+    """Repeated lines, paragraphs and long spans."""
     rehydration: RehydrationConfig = field(default_factory=RehydrationConfig)
     """Repetition of documents by the size of their duplicate cluster."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)

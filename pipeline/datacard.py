@@ -33,6 +33,7 @@ def render_datacard(report: Report, summary: Summary, output: Path) -> bytes:
         output: its data/ is read for manifests, where it is there.
     """
     config = report.config
+    policy = list(redaction_policy(config))
     template = environment().get_template("datacard.md.jinja")
     text = template.render(
         report=report,
@@ -44,7 +45,8 @@ def render_datacard(report: Report, summary: Summary, output: Path) -> bytes:
             for reason in reasons_in_order(report)
         ],
         datasets=list(_datasets(output / "data")),
-        redaction=list(redaction_policy(config)),
+        redaction=policy,
+        is_redacted=any(value == "yes" for _, value in policy) or any(report.redacted.values()),
         settings=[
             (name, list(_flat(section)))
             for name, section in sorted(config.items())

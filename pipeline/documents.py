@@ -20,9 +20,19 @@ REASONS: dict[str, str] = {
     "empty": "no text is left after cleaning",
     "too_short": "shorter than clean.min_characters",
     "too_long": "longer than clean.max_bytes, or too long for this tokenizer",
+    "other_language": "its language is not one of filters.keep_languages",
+    "language_mismatch": "the language that its input says is not the identified one",
+    "language_score": "its language was identified with less than filters.min_language_score",
+    "url_blocked": "its URL is on filters.url_block_list",
+    "gopher_quality": "it fails a rule of filters.gopher_quality",
+    "gopher_repetition": "it fails a rule of filters.gopher_repetition",
+    "c4": "it fails a rule of filters.c4",
+    "fineweb": "it fails a rule of filters.fineweb",
+    "low_score": "a score is below its limit in filters.scores",
     "exact_duplicate": "the clean text is equal to that of a kept document",
     "has_duplicates": "other documents are copies of it, and dedup.copies is drop_all",
     "near_duplicate": "the verified similarity to a kept document reaches dedup.threshold",
+    "repeated_passages": "all of its text repeats other documents (passages)",
 }
 """Every reason that a document can be dropped for, with what it means."""
 

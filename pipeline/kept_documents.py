@@ -30,6 +30,8 @@ class KeptBatch:
     """fixed_size_binary(16): duplicate cluster of each document; null for one of its own."""
     cluster_sizes: NDArray[np.int64]
     """int64[n], documents of that cluster, with itself."""
+    rows: NDArray[np.int64]
+    """int64[n], row of each in the file of documents."""
 
 
 def read_kept(documents: Path, verdicts: Path, columns: list[str]) -> Iterator[KeptBatch]:
@@ -51,6 +53,7 @@ def read_kept(documents: Path, verdicts: Path, columns: list[str]) -> Iterator[K
     order = np.argsort(keys, kind="stable")
     sorted_keys = keys[order]
     wanted = list(dict.fromkeys([*columns, "origin_file", "origin_offset"]))
+    first_row = 0
     with pq.ParquetFile(documents) as file:
         for group in range(file.num_row_groups):
             table = file.read_row_group(group, columns=wanted)
@@ -67,10 +70,13 @@ def read_kept(documents: Path, verdicts: Path, columns: list[str]) -> Iterator[K
                 )
             rows = order[found]
             mask = kept[rows]
+            own_rows = first_row + np.flatnonzero(mask)
+            first_row += table.num_rows
             if mask.any():
                 yield KeptBatch(
                     table=table.filter(pa.array(mask)).select(columns),
                     cluster_ids=flat(verdict["cluster_id"]).take(pa.array(rows[mask])),
+                    rows=own_rows,
                     cluster_sizes=verdict["cluster_size"].to_numpy()[rows[mask]],
                 )
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from .config import PreprocessConfig, RehydrationConfig
 from .executors import Executor, advance
 from .progress import Progress
-from .stage import Marker, Stage, Unit, UnitResult, run_stage
+from .stage import Marker, Stage, Unit, UnitResult, finished_units, run_stage
 from .text_column import flat
 
 VERSION = 1
@@ -84,6 +84,7 @@ def run(
         return None
     if settings.mode == "schedule":
         return Schedule(languages={}, default=settings.schedule)
+    decided = finished_units(output, "filters")
     units = [
         Unit(
             name=name,
@@ -92,7 +93,10 @@ def run(
                 verdicts=output / "verdicts" / f"{name}.parquet",
                 filter_column=settings.filter_column,
             ),
-            inputs=(marker.fingerprint,),
+            inputs=(
+                marker.fingerprint,
+                *(decided[unit].fingerprint for unit in [name] if unit in decided),
+            ),
         )
         for name, marker in verdict_markers.items()
     ]
@@ -112,7 +116,7 @@ def run(
         where = (
             f"no document of column {settings.filter_column!r} is marked"
             if settings.filter_column
-            else "no document was dropped after dedup"
+            else "no document is marked in filters/ or was dropped after dedup"
         )
         raise ValueError(
             f'rehydration.mode is "filters", but {where}, so there is nothing to learn from. Name '
@@ -130,22 +134,17 @@ def count_clusters(arguments: CountArguments) -> UnitResult:
 
     The marker's `rows` are [language, cluster size, documents, removed].
     """
-    columns = ["id", "language", "reason", "cluster_size"]
+    columns = ["id", "language", "reason", "cluster_id", "cluster_size"]
     verdicts = pq.read_table(arguments.verdicts, columns=columns).combine_chunks()
     reasons = flat(verdicts["reason"])
     is_copy = pc.is_in(reasons, pa.array(COPIES)).to_numpy(zero_copy_only=False)
-    if arguments.filter_column:
-        counted = pc.is_null(reasons).to_numpy(zero_copy_only=False)
-        removed = np.zeros(len(counted), np.bool_)
-        if arguments.documents.is_file():
-            marks = _marks(arguments, verdicts)
-            removed[: len(marks)] = marks
-    else:
-        # What cleaning dropped never had a cluster: it has no id of one.
-        table = pq.read_table(arguments.verdicts, columns=["cluster_id"])
-        has_cluster = flat(table["cluster_id"]).is_valid().to_numpy(zero_copy_only=False)
-        counted = has_cluster & ~is_copy
-        removed = reasons.is_valid().to_numpy(zero_copy_only=False)
+    # What cleaning or an earlier filter dropped never had a cluster: it has no id of one.
+    has_cluster = flat(verdicts["cluster_id"]).is_valid().to_numpy(zero_copy_only=False)
+    counted = has_cluster & ~is_copy
+    removed = reasons.is_valid().to_numpy(zero_copy_only=False)
+    if arguments.documents.is_file():
+        marks = _marks(arguments, verdicts)
+        removed[: len(marks)] |= marks
     table = pa.table(
         {
             "language": verdicts["language"],
@@ -164,15 +163,24 @@ def count_clusters(arguments: CountArguments) -> UnitResult:
 
 def _marks(arguments: CountArguments, verdicts: pa.Table) -> NDArray[np.bool_]:
     """Return which of a unit's documents carry a mark; they are the first rows of its verdicts."""
-    schema = pq.read_schema(arguments.documents)
-    if arguments.filter_column not in schema.names:
+    columns = pq.read_schema(arguments.documents).names
+    decisions = arguments.documents.parent.parent / "filters" / arguments.documents.name
+    name = arguments.filter_column
+    if name and name not in columns:
         raise ValueError(
-            f"{arguments.documents} has no column {arguments.filter_column!r} "
-            f"(rehydration.filter_column); it has {', '.join(schema.names)}"
+            f"{arguments.documents} has no column {name!r} (rehydration.filter_column); it has "
+            f"{', '.join(columns)}"
         )
-    table = pq.read_table(arguments.documents, columns=["id", arguments.filter_column])
+    table = pq.read_table(arguments.documents, columns=["id", *([name] if name else [])])
+    if decisions.is_file():
+        decided = pq.read_table(decisions, columns=["kept", "failed"])
+        if not name:
+            table = table.append_column("failed", decided["failed"])
+        table = table.filter(decided["kept"])  # verdicts begin with what the filters kept
     assert flat(table["id"]).equals(flat(verdicts["id"]).slice(0, table.num_rows)), "row order"
-    column = flat(table[arguments.filter_column])
+    if not name and not decisions.is_file():
+        return np.zeros(table.num_rows, np.bool_)
+    column = table[name or "failed"]
     return np.array([value not in _UNMARKED for value in column.to_pylist()], np.bool_)
 
 

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..indexed_dataset.atomic import write_atomically
+from .curation_counts import curation_counts
 from .documents import REASONS
 from .stage import Marker
 
@@ -45,6 +46,10 @@ class Tally:
     """Tokens written, EOD included; 0 before tokenizing."""
     validation_documents: int = 0
     validation_tokens: int = 0
+    cut_documents: int = 0
+    """Documents kept that repeated passages were left out of."""
+    cut_bytes: int = 0
+    """Bytes of text left out so; they do not count as kept."""
 
     def drop(self, reason: str, documents: int) -> None:
         """Count `documents` as dropped for `reason`."""
@@ -64,10 +69,14 @@ class Report:
     """A row a language: bytes per token, beside GPT-2-style splitting (when one was trained)."""
     config: dict[str, Any] = field(default_factory=dict)
     """The settings that made the data, without folders, as manifests hold them."""
+    redacted: dict[str, int] = field(default_factory=dict)
+    """Kind of personal data -> replacements in the texts."""
     rehydration: dict[str, list[list[int]]] = field(default_factory=dict)
     """Language (`*`: all) -> pairs of a cluster size and the repetitions from that size on."""
     repeats: list[dict[str, Any]] = field(default_factory=list)
     """With rehydration, of each train group: group, repeat, documents, tokens."""
+    curation: dict[str, Any] = field(default_factory=dict)
+    """What cleaning replaced, and which filter rules documents fail: see `curation_counts`."""
 
     def to_json(self) -> str:
         """Return the text of report.json."""
@@ -78,8 +87,10 @@ class Report:
             "sources": {name: _plain(tally) for name, tally in sorted(self.sources.items())},
             "fertility": self.fertility,
             "config": self.config,
+            "redacted": self.redacted,
             "rehydration": self.rehydration,
             "repeats": self.repeats,
+            "curation": self.curation,
         }
         return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
 
@@ -107,6 +118,7 @@ def build_report(
         AccountingError: documents in differ from kept plus dropped.
     """
     report = Report(total=Tally(), languages={}, sources={}, stage=stage, fertility=fertility or [])
+    report.curation = curation_counts(clean)
     outcomes = _rows(verdicts if verdicts is not None else clean)
     for source, language, outcome, documents, text_bytes in outcomes:
         for tally in _tallies(report, source, language):
@@ -116,6 +128,9 @@ def build_report(
                 tally.text_bytes += text_bytes
             else:
                 tally.drop(outcome, documents)
+    for marker in clean.values():
+        for kind, count in marker.counts.get("redacted", {}).items():
+            report.redacted[kind] = report.redacted.get(kind, 0) + count
     documents_in = sum(marker.counts["documents_in"] for marker in clean.values())
     _check("read", documents_in, report.total.documents_in)
 
@@ -130,6 +145,11 @@ def build_report(
                 tally.kept -= dropped
                 tally.text_bytes -= text_bytes
                 tally.drop(reason, dropped)
+        for source, language, cut, cut_bytes in _rows(tokenized, "cut"):
+            for tally in _tallies(report, source, language):
+                tally.cut_documents += cut
+                tally.cut_bytes += cut_bytes
+                tally.text_bytes -= cut_bytes
         _check("kept", report.total.kept, documents)
     if packed is not None:
         _check("kept", report.total.kept, sum(m.counts["documents"] for m in packed.values()))
@@ -194,6 +214,13 @@ def _show_dropped(report: Report, console: Console) -> None:
         for reason in _by_number(total):
             console.print(f"{reason}: {REASONS.get(reason, '')}", highlight=False, soft_wrap=True)
     dropped = "".join(f" + {total.dropped[reason]:,} {reason}" for reason in _by_number(total))
+    if total.cut_bytes:
+        console.print(
+            f"repeated passages: {total.cut_bytes / 1e6:,.2f} MB left out of "
+            f"{total.cut_documents:,} documents",
+            highlight=False,
+            soft_wrap=True,
+        )
     console.print(
         f"\n{total.documents_in:,} documents in = {total.kept:,} kept{dropped}",
         highlight=False,
@@ -202,13 +229,25 @@ def _show_dropped(report: Report, console: Console) -> None:
 
 
 def show_fertility(rows: list[dict[str, Any]], console: Console) -> None:
-    """Print bytes per token of the trained tokenizer beside GPT-2-style splitting."""
+    """Print bytes per token of the tokenizer beside GPT-2-style splitting and the references."""
     table = _table()
-    for name in ("ours", "GPT-2 split", "ratio"):
+    is_trained = "gpt2_split_bytes_per_token" in rows[0]
+    references = list(rows[0].get("references", {}))
+    for name in ("ours", *(("GPT-2 split", "ratio") if is_trained else ())):
         table.add_column(name, justify="right", no_wrap=True)
+    for path in references:
+        named = Path(path)
+        name = named.parent.name if named.name == "tokenizer.json" else named.name.split(".")[0]
+        table.add_column(name or path, justify="right", no_wrap=True)
     for row in rows[:MAX_TABLE_ROWS]:
-        ours, other = row["bytes_per_token"], row["gpt2_split_bytes_per_token"]
-        table.add_row(row["language"], f"{ours:.2f}", f"{other:.2f}", f"{ours / other:.2f}")
+        ours, cells = row["bytes_per_token"], []
+        if is_trained:
+            other = row["gpt2_split_bytes_per_token"]
+            cells = [f"{other:.2f}", f"{ours / other:.2f}"]
+        for path in references:
+            measured = row["references"][path]
+            cells.append(f"{measured['bytes_per_token']:.2f}" if measured else "")
+        table.add_row(row["language"], f"{ours:.2f}", *cells)
     _print("Tokenizer: bytes per token, on a sample of each language", table, console)
     if len(rows) > MAX_TABLE_ROWS:
         left = len(rows) - MAX_TABLE_ROWS
@@ -248,8 +287,10 @@ def load_report(path: Path) -> Report:
             stage=value["stage"],
             fertility=value["fertility"],
             config=value.get("config", {}),
+            redacted=value.get("redacted", {}),
             rehydration=value.get("rehydration", {}),
             repeats=value.get("repeats", []),
+            curation=value.get("curation", {}),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
@@ -319,6 +360,8 @@ def _sum(tallies: Iterable[Tally]) -> Tally:
             "tokens",
             "validation_documents",
             "validation_tokens",
+            "cut_documents",
+            "cut_bytes",
         ):
             setattr(total, name, getattr(total, name) + getattr(tally, name))
         for reason, documents in tally.dropped.items():
@@ -336,4 +379,6 @@ def _plain(tally: Tally) -> dict[str, Any]:
         "tokens": tally.tokens,
         "validation_documents": tally.validation_documents,
         "validation_tokens": tally.validation_tokens,
+        "cut_documents": tally.cut_documents,
+        "cut_bytes": tally.cut_bytes,
     }

@@ -28,8 +28,11 @@ EXCERPT_CHARACTERS = 700
 OPEN_ROWS = 40
 """Rows of a table that are shown before the rest is folded away."""
 
+OPEN_CHARTS = 6
+"""Histograms that are shown before the rest is folded away; those of scores come first."""
+
 MAX_CHARTS = 60
-"""Histograms of further columns; the rest is named."""
+"""Histograms in all."""
 
 NUM_COLORS = 10
 """Reasons have their own colour up to this number, then they share."""
@@ -127,6 +130,7 @@ def render_page(report: Report, summary: Summary, samples: Mapping[str, list[Sam
                 _table("source", report.sources, report, summary, reasons, styles),
             ],
             charts=_charts(summary, reasons, styles),
+            open_charts=OPEN_CHARTS,
             groups=[
                 _group(report, reason, styles, samples, reason == NEAR and bool(pairs))
                 for reason in reasons
@@ -309,7 +313,9 @@ def _charts(summary: Summary, reasons: Sequence[str], styles: Mapping[str, str])
             )
         ]
         found.append(histogram(column, "documents by this column of verdicts/", series, plain_edge))
-    for column, buckets in sorted(summary.columns.items()):
+    for column, buckets in sorted(
+        summary.columns.items(), key=lambda one: (not one[0].endswith("score"), one[0])
+    ):
         if column not in by_reason:
             note = "clean documents by this column of documents/"
             found.append(histogram(column, note, [("left", "documents", buckets)], plain_edge))

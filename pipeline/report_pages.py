@@ -61,8 +61,9 @@ def write_pages(output: Path, executor: Executor, progress: Progress) -> list[Pa
         )
     summaries: tuple[Path, ...] = ()
     inputs: tuple[str, ...] = ()
-    if load_report(path).stage != "clean":  # else the verdicts there are of an earlier run
-        units = _summary_units(output)
+    stage_reached = load_report(path).stage
+    if stage_reached != "clean":  # else the verdicts there are of an earlier run
+        units = _summary_units(output, stage_reached in ("tokenize", "pack"))
         stage = Stage(name="summary", version=SUMMARY_VERSION, settings=[], function=summarize)
         markers = run_stage(stage, units, output, executor, progress)
         summaries = tuple(unit.arguments.summary for unit in units)
@@ -97,7 +98,7 @@ def render_pages(arguments: PagesArguments) -> UnitResult:
     return UnitResult(outputs=(output / PAGE, output / CARD))
 
 
-def _summary_units(output: Path) -> list[Unit]:
+def _summary_units(output: Path, is_tokenized: bool) -> list[Unit]:
     """Return a unit for each file of verdicts."""
     verdict_markers = finished_units(output, "verdicts")
     units = []
@@ -109,7 +110,12 @@ def _summary_units(output: Path) -> list[Unit]:
         else:  # work/ was removed: the files are known by size and time
             files = (path for path in (verdicts, documents) if path.is_file())
             inputs = [file_fingerprint(path, path.name) for path in files]
+        dropped = output / "rejected" / f"{name}.tokenize.jsonl"
+        has_dropped = is_tokenized and dropped.is_file()
+        if has_dropped:
+            inputs.append(_digest([dropped]))
         arguments = SummaryArguments(
+            dropped=dropped if has_dropped else None,
             documents=documents if documents.is_file() else None,
             verdicts=verdicts,
             summary=output / "work" / "summary" / f"{name}.summary",

@@ -61,6 +61,8 @@ class SummaryArguments:
     verdicts: Path
     summary: Path
     """The file to write."""
+    dropped: Path | None = None
+    """Reject file of the unit's stage `tokenize`: documents that the verdicts call kept."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -143,6 +145,8 @@ def summarize(arguments: SummaryArguments) -> UnitResult:
             wanted = ["source", "language", *columns, *licences]
             for table in read_row_groups(arguments.documents, wanted):
                 _add_documents(summary, table, columns, licences)
+    if arguments.dropped is not None:
+        _add_dropped(summary, arguments.dropped)
     write_atomically(arguments.summary, summary.to_json().encode())
     return UnitResult(outputs=(arguments.summary,))
 
@@ -178,6 +182,18 @@ def _add_verdicts(summary: Summary, table: pa.Table, columns: list[str]) -> None
         summary.add_rows(names[group], _rows(table, places, keys))
     for group, places in _smallest(reason_codes, keys, ROWS_PER_REASON):
         summary.add_rows((reasons[group], ANY), _rows(table, places, keys))
+
+
+def _add_dropped(summary: Summary, path: Path) -> None:
+    with path.open(encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    ids = np.frombuffer(b"".join(bytes.fromhex(row["id"]) for row in rows), "<u8").reshape(-1, 2)
+    keys = keyed_hash(ids, 0, "report_sample").tolist()
+    for row, key in zip(rows, keys, strict=True):
+        whole = dict.fromkeys(("input_id", "duplicate_of")) | row | {"key": key}
+        del whole["detail"]
+        summary.add_rows((row["reason"], ANY), [whole])
+        summary.add_rows((row["reason"], row["language"]), [whole])
 
 
 def _rows(

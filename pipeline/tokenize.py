@@ -21,13 +21,17 @@ from numpy.typing import NDArray
 
 from ..indexed_dataset.atomic import write_atomically
 from .config import PreprocessConfig
+from .documents import REASONS
 from .executors import Executor, advance
 from .kept_documents import read_kept
+from .passage_cuts import Cuts, apply_cuts
 from .placement import keyed_hash
 from .progress import Progress
+from .special_strings import SpecialStrings, describe_special
 from .stage import Marker, Stage, Unit, UnitResult, run_stage
 from .text_column import id_words, text_arrays
 from .token_runs import RunWriter
+from .tokenizer import SpecialStrings as SpecialStringsMode
 from .tokenizer import open_cached
 from .train_tokenizer import TokenizerResult
 
@@ -48,7 +52,10 @@ class TokenizeArguments:
     output: Path
     tokenizer: Path
     eod: str
+    special_strings: SpecialStringsMode
     seed: int
+    cuts: Path | None = None
+    """Ranges of the unit's texts that are left out (`passages`)."""
 
 
 def run(
@@ -58,17 +65,25 @@ def run(
     tokenizer: TokenizerResult,
     executor: Executor,
     progress: Progress,
+    cuts: Mapping[str, Marker] | None = None,
 ) -> dict[str, Marker]:
-    """Tokenize the kept documents of every unit.
+    """Tokenize the kept documents of every unit, without what `passages` cuts from them.
 
     Counts of a marker: `rows` [source, language, documents, tokens, text_bytes] of what was
-    tokenized and `dropped` [source, language, "too_long", documents, text_bytes]; each document
-    dropped here also stands in rejected/<unit>.tokenize.jsonl.
+    tokenized, `cut` [source, language, documents, bytes] of repeated passages left out of it, and
+    `dropped` [source, language, reason, documents, text_bytes]; each document dropped here also
+    stands in rejected/<unit>.tokenize.jsonl. `special` counts the special tokens that texts
+    spelled out.
     """
+    cuts = cuts or {}
     stage = Stage(
         name="tokenize",
         version=VERSION,
-        settings={"seed": config.pack.seed, "eod": tokenizer.eod},
+        settings={
+            "seed": config.pack.seed,
+            "eod": tokenizer.eod,
+            "special_strings": config.tokenizer.special_strings,
+        },
         function=tokenize_unit,
     )
     units = [
@@ -79,20 +94,40 @@ def run(
                 output=output,
                 tokenizer=tokenizer.folder,
                 eod=tokenizer.eod,
+                special_strings=config.tokenizer.special_strings,
                 seed=config.pack.seed,
+                cuts=output / "cuts" / f"{name}.parquet" if name in cuts else None,
             ),
-            inputs=(marker.fingerprint, tokenizer.fingerprint),
+            inputs=(
+                marker.fingerprint,
+                tokenizer.fingerprint,
+                *(cuts[name].fingerprint for name in [name] if name in cuts),
+            ),
             size_bytes=sum(row[4] for row in marker.counts["rows"] if row[2] == "kept"),
         )
         for name, marker in verdict_markers.items()
     ]
     markers = run_stage(stage, units, output, executor, progress)
-    dropped = sum(row[3] for marker in markers.values() for row in marker.counts["dropped"])
-    if dropped:
+    dropped: Counter[str] = Counter()
+    for marker in markers.values():
+        for _, _, reason, count, _ in marker.counts["dropped"]:
+            dropped[reason] += count
+    for reason, count in sorted(dropped.items()):
         logger.warning(
-            "%d documents that verdicts/ calls kept are too long for this tokenizer and were "
-            "dropped: rejected/*.tokenize.jsonl names them",
-            dropped,
+            "%d documents that verdicts/ calls kept were dropped as %s (%s): "
+            "rejected/*.tokenize.jsonl names them",
+            count,
+            reason,
+            REASONS[reason],
+        )
+    special: Counter[str] = Counter()
+    for marker in markers.values():
+        special.update(marker.counts["special"])
+    if special:
+        logger.warning(
+            "special tokens that texts spell out became those tokens: %s. With "
+            'tokenizer.special_strings = "as_text" they are encoded as any other text',
+            describe_special(special),
         )
     return markers
 
@@ -100,11 +135,15 @@ def run(
 def tokenize_unit(arguments: TokenizeArguments) -> UnitResult:
     """Encode the kept documents of one unit and write them as a sorted run."""
     output, unit = arguments.output, arguments.unit
-    tokenizer = open_cached(str(arguments.tokenizer), arguments.eod)
+    tokenizer = open_cached(str(arguments.tokenizer), arguments.eod, arguments.special_strings)
+    counter, special = SpecialStrings(tokenizer), Counter[str]()
     documents: Counter[tuple[str, str]] = Counter()
     tokens: Counter[tuple[str, str]] = Counter()
     text_bytes: Counter[tuple[str, str]] = Counter()
+    cut_documents: Counter[tuple[str, str]] = Counter()
+    cut_bytes: Counter[tuple[str, str]] = Counter()
     dropped: list[dict[str, Any]] = []
+    cuts = Cuts.load(arguments.cuts) if arguments.cuts else None
     with RunWriter(output / "work" / "runs" / unit, tokenizer.dtype) as writer:
         batches = read_kept(
             output / "documents" / f"{unit}.parquet",
@@ -112,18 +151,28 @@ def tokenize_unit(arguments: TokenizeArguments) -> UnitResult:
             _COLUMNS,
         )
         for batch in batches:
-            whole = batch.table.append_column("cluster_id", batch.cluster_ids)
+            whole, lost = batch.table, np.zeros(batch.table.num_rows, np.int64)
+            if cuts is not None:
+                whole, lost = apply_cuts(whole, batch.rows, cuts)
+            whole = whole.append_column("lost", pa.array(lost))
+            whole = whole.append_column("cluster_id", batch.cluster_ids)
             whole = whole.append_column("cluster_size", pa.array(batch.cluster_sizes))
             for table in _slices(whole):
                 data, offsets = text_arrays(table["text"])
                 sizes = np.diff(offsets)
+                empty = (sizes == 0) & (table["lost"].to_numpy() > 0)
                 too_long = tokenizer.too_long(data, offsets)
-                if too_long.any():
-                    dropped += _describe(table, sizes, too_long, tokenizer.too_long_detail())
-                    keep = pa.array(~too_long)
-                    table = table.filter(keep)
+                for reason, which, detail in (
+                    ("repeated_passages", empty, "nothing is left without repeated passages"),
+                    ("too_long", too_long, tokenizer.too_long_detail()),
+                ):
+                    dropped += _describe(table, which, reason, detail)
+                if (empty | too_long).any():
+                    table = table.filter(pa.array(~(empty | too_long)))
                     data, offsets = text_arrays(table["text"])
                 encoded, bounds = tokenizer.encode(data, offsets)
+                low, high = (int(encoded.min()), int(encoded.max())) if len(encoded) else (0, 0)
+                special += counter.count(encoded, low, high, num_documents=len(sizes))
                 ids = np.insert(encoded, bounds[1:], tokenizer.eod_id)
                 names = table.select(["language", "source", "origin_file"]).to_pydict()
                 own = id_words(table["id"])
@@ -145,15 +194,23 @@ def tokenize_unit(arguments: TokenizeArguments) -> UnitResult:
                 documents.update(keys)
                 _add(tokens, keys, num_tokens.tolist())
                 _add(text_bytes, keys, num_bytes.tolist())
+                losses = table["lost"].to_pylist()
+                cut_documents.update(key for key, loss in zip(keys, losses, strict=True) if loss)
+                _add(cut_bytes, keys, losses)
                 advance(int(sizes.sum()))
         writer.finish()
     outputs = [*writer.outputs]
     if dropped:
         outputs.append(_write_dropped(output / "rejected" / f"{unit}.tokenize.jsonl", dropped))
     rows = [[*key, documents[key], tokens[key], text_bytes[key]] for key in sorted(documents)]
-    return UnitResult(
-        counts={"rows": rows, "dropped": _dropped_rows(dropped)}, outputs=tuple(outputs)
-    )
+    cut = [[*key, cut_documents[key], cut_bytes[key]] for key in sorted(cut_documents)]
+    counts = {
+        "rows": rows,
+        "dropped": _dropped_rows(dropped),
+        "cut": cut,
+        "special": dict(sorted(special.items())),
+    }
+    return UnitResult(counts=counts, outputs=tuple(outputs))
 
 
 def _add(
@@ -176,21 +233,28 @@ def _slices(table: pa.Table) -> Iterator[pa.Table]:
 
 
 def _describe(
-    table: pa.Table, sizes: NDArray[np.int64], which: NDArray[np.bool_], detail: str
+    table: pa.Table, which: NDArray[np.bool_], reason: str, detail: str
 ) -> list[dict[str, Any]]:
-    columns = ["source", "origin_file", "origin_offset", "language"]
+    """Return what a reject file says of some documents; their size is that before any cut."""
+    if not which.any():
+        return []
+    columns = ["id", "source", "origin_file", "origin_offset", "language"]
+    sizes = np.diff(text_arrays(table["text"])[1]) + table["lost"].to_numpy()
     rows: list[dict[str, Any]] = table.select(columns).filter(pa.array(which)).to_pylist()
     for row, size in zip(rows, sizes[which].tolist(), strict=True):
-        row |= {"reason": "too_long", "detail": detail, "text_bytes": size}
+        row["id"] = row["id"].hex()
+        row |= {"reason": reason, "detail": detail, "text_bytes": size}
     return rows
 
 
 def _dropped_rows(dropped: list[dict[str, Any]]) -> list[list[Any]]:
-    keys = [(row["source"], row["language"]) for row in dropped]
-    documents = Counter(keys)
-    text_bytes: Counter[tuple[str, str]] = Counter()
-    _add(text_bytes, keys, (row["text_bytes"] for row in dropped))
-    return [[*key, "too_long", documents[key], text_bytes[key]] for key in sorted(documents)]
+    documents: Counter[tuple[str, str, str]] = Counter()
+    text_bytes: Counter[tuple[str, str, str]] = Counter()
+    for row in dropped:
+        key = row["source"], row["language"], row["reason"]
+        documents[key] += 1
+        text_bytes[key] += row["text_bytes"]
+    return [[*key, documents[key], text_bytes[key]] for key in sorted(documents)]
 
 
 def _write_dropped(path: Path, dropped: list[dict[str, Any]]) -> Path:

@@ -212,7 +212,7 @@ def test_filters_marks_teach_which_cluster_sizes_are_good(tmp_path: Path) -> Non
     assert report["rehydration"] == {"deu_Latn": [[1, 1]], "eng_Latn": [[1, 1], [2, 4]]}
 
     empty = replace(learned, filter_column="")
-    with pytest.raises(ValueError, match="no document was dropped after dedup, so there is"):
+    with pytest.raises(ValueError, match="or was dropped after dedup, so there is"):
         run(replace(config, rehydration=empty), tmp_path / "other")
 
 
@@ -239,6 +239,27 @@ def test_documents_that_filters_drop_after_dedup_are_counted_by_their_cluster(
     )
 
     assert result.counts["rows"] == [["eng_Latn", 2, 1, 0], ["eng_Latn", 5, 1, 1]]
+
+
+def test_documents_that_annotating_filters_mark_are_counted_as_removed(
+    tmp_path: Path, write_units, make_row
+) -> None:  # type: ignore[no-untyped-def]
+    rows = [make_row(text, cluster=text, offset=n) for n, text in enumerate("abcd")]
+    write_units(tmp_path, {"unit": [rows[0], rows[2], rows[3]]})
+    write_units(tmp_path / "all", {"unit": rows})
+    documents = tmp_path / "documents/unit.parquet"
+    documents.write_bytes((tmp_path / "all/documents/unit.parquet").read_bytes())
+    (tmp_path / "filters").mkdir()
+    decisions = {"kept": [True, False, True, True], "failed": [[], ["x"], ["y"], []]}
+    pq.write_table(pa.table(decisions), tmp_path / "filters/unit.parquet")
+
+    result = count_clusters(
+        CountArguments(
+            documents=documents, verdicts=tmp_path / "verdicts/unit.parquet", filter_column=""
+        )
+    )
+
+    assert result.counts["rows"] == [["eng_Latn", 1, 3, 1]]
 
 
 def test_a_missing_filter_column_is_named(tmp_path: Path, write_units, make_row) -> None:  # type: ignore[no-untyped-def]

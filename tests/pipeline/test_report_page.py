@@ -9,6 +9,8 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
@@ -209,6 +211,7 @@ def test_rows_beyond_the_first_are_folded_away(tmp_path: Path) -> None:
     assert "The run stopped after the stage <code>clean</code>" in page
 
 
+@pytest.mark.slow
 def test_the_pages_do_not_depend_on_units_or_on_what_lies_in_work(
     config: PreprocessConfig, output: Path, tmp_path: Path
 ) -> None:
@@ -225,6 +228,27 @@ def test_the_pages_do_not_depend_on_units_or_on_what_lies_in_work(
 
     assert [page.name for page in pages] == ["report.html", "DATACARD.md"]
     assert pages[0].read_bytes() == (output / "report.html").read_bytes()
+
+
+def test_columns_that_stages_add_are_shown_as_plots_and_medians(
+    output: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(output, tmp_path / "copy")
+    shutil.rmtree(tmp_path / "copy/work")
+    for path in (tmp_path / "copy/documents").iterdir():
+        table = pq.read_table(path)
+        numbers = pa.array([n % 10 / 10 for n in range(table.num_rows)])
+        for name in ("language_score", *(f"statistic_{n}" for n in range(5))):
+            table = table.append_column(name, numbers)
+        pq.write_table(table, path)
+
+    make_pages(tmp_path / "copy", workers=1, progress=Progress(quiet=True))
+
+    page = (tmp_path / "copy/report.html").read_text()
+    assert "median language_score" in page
+    shown = [f"statistic_{n}" in page.split("more columns")[0] for n in range(5)]
+    assert shown == [True, True, False, False, False]
+    assert page.count("clean documents by this column of documents/</figcaption>") == 6
 
 
 def test_verdicts_of_an_earlier_run_are_not_shown(config: PreprocessConfig, tmp_path: Path) -> None:
