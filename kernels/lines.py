@@ -31,7 +31,8 @@ _IS_LOOKED_AT[[*b".#{jJmMvVkK", 0xA6]] = True
 
 
 def _phrase(text: str) -> NDArray[np.uint8]:
-    return as_readonly(np.frombuffer(text.encode(), np.uint8), np.uint8)
+    phrase: NDArray[np.uint8] = as_readonly(np.frombuffer(text.encode(), np.uint8), np.uint8)
+    return phrase
 
 
 _LOREM_IPSUM = _phrase("lorem ipsum")
@@ -127,7 +128,7 @@ def _ends_in_ellipsis(data: NDArray[np.uint8], start: int, end: int) -> bool:
     if end - start < 3:
         return False
     a, b, c = data[end - 3], data[end - 2], data[end - 1]
-    return (a == 0x2E and b == 0x2E and c == 0x2E) or (a == 0xE2 and b == 0x80 and c == 0xA6)
+    return bool((a == 0x2E and b == 0x2E and c == 0x2E) or (a == 0xE2 and b == 0x80 and c == 0xA6))
 
 
 @kernel
@@ -150,7 +151,7 @@ def _has_c4_ending(data: NDArray[np.uint8], start: int, end: int) -> bool:
     byte = data[end - 1]
     if byte == 0x2E:
         return not (end - start >= 3 and data[end - 2] == 0x2E and data[end - 3] == 0x2E)
-    return byte == 0x3F or byte == 0x21 or byte == 0x22 or byte == 0x27
+    return bool(byte == 0x3F or byte == 0x21 or byte == 0x22 or byte == 0x27)
 
 
 @kernel

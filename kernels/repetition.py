@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .character_classes import WORD_WEIGHT
 from .jit import kernel
-from .mixing import mix64
+from .mixing import mix64, signed
 from .shingling import WINDOW_BASE
 
 MAX_WINDOW_TOKENS = 64
@@ -37,7 +37,7 @@ def table_size(entries: int) -> int:
 @kernel
 def find_slot(keys: NDArray[np.uint64], key: np.uint64, mask: int) -> int:
     """Return the slot that holds `key`, or the empty one (0) where it belongs."""
-    slot = np.int64(key & np.uint64(mask))
+    slot = signed(key & np.uint64(mask))
     while keys[slot] != np.uint64(0) and keys[slot] != key:
         slot = (slot + 1) & mask
     return slot
@@ -84,7 +84,7 @@ def top_characters(
     last, used = 0, 0
     best_count, best_first, best_length = 1, 0, 0
     for index in range(looked_at):
-        first = index if num_positions < 0 else np.int64(positions[0, index])
+        first = index if num_positions < 0 else int(positions[0, index])
         while last < num_tokens and sums[0, last] - sums[0, first] < weight:
             last += 1
         if sums[0, last] - sums[0, first] < weight:
@@ -95,12 +95,12 @@ def top_characters(
             keys[slot] = key
             values[0, slot] = 0
             values[1, slot] = first
-        count = np.int64(values[0, slot]) + 1
+        count = int(values[0, slot]) + 1
         values[0, slot] = count
         positions[0, index] = first
         positions[1, index] = slot
         used = index + 1
-        earliest = np.int64(values[1, slot])
+        earliest = int(values[1, slot])
         if count > best_count or (count == best_count and count > 1 and earliest < best_first):
             best_count, best_first, best_length = count, earliest, last - first
     if best_count == 1:  # none repeats: the first of all
@@ -114,8 +114,8 @@ def top_characters(
             positions[0, kept] = positions[0, index]
             kept += 1
     end = best_first + best_length
-    length = np.int64(sums[1, end] - sums[1, best_first])
-    length += np.int64(sums[2, end] - sums[2, best_first + 1])
+    length = int(sums[1, end] - sums[1, best_first])
+    length += int(sums[2, end] - sums[2, best_first + 1])
     return best_count * length, kept
 
 
@@ -140,7 +140,7 @@ def duplicate_characters(
     repeated = 0
     last, next_first = 0, 0
     for index in range(num_positions):
-        first = np.int64(positions[0, index])
+        first = int(positions[0, index])
         if first < next_first:
             continue
         while last < num_tokens and sums[0, last] - sums[0, first] < weight:
@@ -150,7 +150,7 @@ def duplicate_characters(
         key = _window_hash(hashes, first, last)
         slot = find_slot(keys, key, size - 1)
         if keys[slot] == key:
-            repeated += np.int64(sums[1, last] - sums[1, first])
+            repeated += int(sums[1, last] - sums[1, first])
             next_first = last
         else:
             keys[slot] = key

@@ -120,7 +120,7 @@ def _starts_with_www(data: NDArray[np.uint8], start: int) -> bool:
     for position in range(start, start + 3):
         if data[position] != 119:
             return False
-    return data[start + 3] == _DOT
+    return bool(data[start + 3] == _DOT)
 
 
 @kernel
@@ -231,7 +231,7 @@ def add_plain_word(
     characters = position - start
     if characters == 0:
         return start
-    mark = np.int64(0)
+    mark = 0
     if position < end and data[position] != 32:
         mark = signed(data[position])
         if position + 1 < end and data[position + 1] != 32:

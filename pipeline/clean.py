@@ -101,14 +101,18 @@ def clean_unit(arguments: CleanUnit) -> UnitResult:
     rejected.unlink(missing_ok=True)  # of a run that was killed
     counts = _Counts()
     clean_batch = Cleaner(arguments.config)
-    with atomic_path(documents) as temporary, _RejectFile(rejected) as reject_file:
-        with _DocumentWriter(temporary, document_schema(unit.source.columns)) as writer:
-            for file, batch in read_unit(unit):
-                table, dropped = clean_batch(file, batch)
-                writer.write(table)
-                reject_file.write(file, dropped)
-                counts.add(file, batch, table, dropped)
-                advance(batch.input_bytes)
+    schema = document_schema(unit.source.columns)
+    with (
+        atomic_path(documents) as temporary,
+        _RejectFile(rejected) as reject_file,
+        _DocumentWriter(temporary, schema) as writer,
+    ):
+        for file, batch in read_unit(unit):
+            table, dropped = clean_batch(file, batch)
+            writer.write(table)
+            reject_file.write(file, dropped)
+            counts.add(file, batch, table, dropped)
+            advance(batch.input_bytes)
     outputs = (documents, rejected) if reject_file.is_used else (documents,)
     found = counts.result(unit.name)
     found["redacted"] = clean_batch.redacted

@@ -269,7 +269,12 @@ class _Decider:
         reasons = np.full(table.num_rows, None, object)
         for name in reversed(failed):
             reasons[failed[name]] = name.partition(".")[0]
-        dropped = reasons != None if self._config.mode == "drop" else np.zeros(len(reasons), bool)  # noqa: E711
+        dropped = np.zeros(len(reasons), np.bool_)
+        if self._config.mode == "drop":
+            for fails in failed.values():
+                dropped |= fails
+        else:
+            reasons[:] = None
         names = list(failed)
         matrix = np.array([failed[name] for name in names]).reshape(len(names), table.num_rows)
         documents, rules = np.nonzero(matrix.T)
@@ -281,8 +286,8 @@ class _Decider:
             pa.table(
                 {
                     "id": table["id"],
-                    "kept": pa.array(~dropped.astype(np.bool_)),
-                    "reason": pa.array(np.where(dropped, reasons, None), pa.string()),
+                    "kept": pa.array(~dropped),
+                    "reason": pa.array(reasons.tolist(), pa.string()),
                     "failed": pa.ListArray.from_arrays(pa.array(offsets), marks),
                 }
             ).cast(DECISION_SCHEMA),

@@ -69,7 +69,8 @@ def _repair(text: str) -> str:
         raise ValueError(
             "clean.mojibake needs the package ftfy: pip install ftfy, or set it to false"
         ) from error
-    return ftfy.fix_encoding(text)
+    repaired: str = ftfy.fix_encoding(text)
+    return repaired
 
 
 # The same on UTF-8, for finding texts that may need cleaning. Every pattern begins with a literal,
