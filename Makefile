@@ -36,7 +36,7 @@ export PYTHONSAFEPATH = 1
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help preprocess pretrain demo-corpus test test-quick test-deep bench peers lint clean
+.PHONY: help preprocess pretrain demo-corpus test test-quick test-deep bench peers megatron-peers lint clean
 .DELETE_ON_ERROR:
 
 help: ## print this list
@@ -107,6 +107,11 @@ clean: ## remove environments, caches and builds (runs/ is kept)
 .venv-peers/.installed: benchmarks/peers.txt
 	$(PYTHON) -m venv $(VENV_ARGS) .venv-peers
 	.venv-peers/bin/python -m pip --disable-pip-version-check install -q $(PIP_ARGS) -r benchmarks/peers.txt
+	@touch $@
+
+.venv-megatron/.installed: benchmarks/peers-megatron.txt
+	$(PYTHON) -m venv $(VENV_ARGS) .venv-megatron
+	.venv-megatron/bin/python -m pip --disable-pip-version-check install -q $(PIP_ARGS) -r benchmarks/peers-megatron.txt
 	@touch $@
 
 .venv-text-dedup/.installed: benchmarks/peers-text-dedup.txt

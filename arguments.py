@@ -38,7 +38,7 @@ class PreprocessArguments:
     run: Annotated[RunConfig, arg(name="")] = field(default_factory=RunConfig)
     plan: bool = False
     """Say what would be done, with sizes, memory and time, and do nothing."""
-    until: Literal["clean", "dedup", "tokenizer", "tokenize", "pack"] = "pack"
+    until: Literal["clean", "filters", "dedup", "tokenizer", "tokenize", "pack"] = "pack"
     """Stop after this stage."""
     config: Annotated[PreprocessConfig, arg(name="")] = field(default_factory=PreprocessConfig)
 
@@ -84,6 +84,9 @@ class TokenizeArguments:
     add_special_tokens: bool = False
     """Put around each document what the tokenizer's post-processor puts there, as Megatron's
     preprocess_data.py does unless it is given --tokenizer-hf-no-include-special-tokens."""
+    special_strings: Literal["as_tokens", "as_text"] = "as_tokens"
+    """What becomes of a special token that a text spells out: its id (they are counted), or ids
+    of its characters."""
     workers: int = 0
     """Threads that encode; 0: one for each usable CPU."""
     overwrite: bool = False

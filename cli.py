@@ -103,6 +103,7 @@ def tokenize(arguments: TokenizeArguments) -> None:
         prepend_bos=arguments.prepend_bos,
         bos=arguments.bos,
         add_special_tokens=arguments.add_special_tokens,
+        special_strings=arguments.special_strings,
         workers=arguments.workers,
         overwrite=arguments.overwrite,
     )

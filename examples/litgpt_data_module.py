@@ -1,9 +1,8 @@
-"""LitGPT: a `DataModule` over a blend, for `litgpt pretrain`.
+r"""LitGPT: a `DataModule` over a blend, for `litgpt pretrain`.
 
-    cp examples/litgpt_data_module.py . && python -c "
-    from litgpt.pretrain import setup
-    from litgpt_data_module import Gristmill
-    setup('pythia-14m', data=Gristmill('runs/demo/data'), tokenizer_dir=...)"
+    PYTHONPATH=examples litgpt pretrain pythia-14m --data litgpt_data_module.Gristmill \
+        --data.data_path runs/demo/data --train.tie_embeddings false --train.lr_warmup_steps 10 \
+        --train.max_tokens 1_000_000
 
 LitGPT's trainer takes batches of S + 1 ids and cuts tokens and labels out of them itself, so a
 sample is put together again here. It knows no loss mask; of samples in order `stable` all labels

@@ -15,6 +15,7 @@ from typing import Any
 PUBLIC_KERNELS = {  # no module may be named like a kernel, or it would hide it
     "find_json_strings": "json_lines",
     "unescape_json": "json_escapes",
+    "surround_documents": "surrounding",
     "hash_documents": "hashing",
     "band_keys": "minhash",
     "shingle_lists": "distinct",
@@ -30,6 +31,9 @@ PUBLIC_KERNELS = {  # no module may be named like a kernel, or it would hide it
     "pack_best_fit": "packing",
     "build_sample_index": "megatron",
     "blend_greedily": "megatron",
+    "scan_pieces": "tokenizer.pieces",
+    "normalize_nfc": "tokenizer.nfc",
+    "merge_pieces": "tokenizer.piece_merges",
 }
 """Name of each public kernel -> the module of this package, and of `reference`, that holds it."""
 

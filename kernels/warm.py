@@ -16,6 +16,11 @@ from .packing import pack_best_fit
 from .payload import shingle_sets, source_shingles
 from .permutation import NUM_KEYS, permute
 from .similarity import set_jaccard
+from .surrounding import surround_documents
+from .tokenizer.merges import empty_tables
+from .tokenizer.nfc import normalize_nfc
+from .tokenizer.piece_merges import merge_pieces
+from .tokenizer.pieces import scan_pieces
 from .verification import verify_group
 from .winnowing import winnow
 
@@ -26,6 +31,8 @@ def compile_all() -> None:
     offsets = np.array([0, len(data)], np.int64)
     _, _, _, spans = find_json_strings(data, data[:4], offsets[:1])
     unescape_json(data, spans.reshape(-1, 2), np.zeros(0, np.bool_))
+    for dtype in (np.uint16, np.int32):
+        surround_documents(np.zeros(0, dtype), offsets[:0])
     hash_documents(data, offsets)
     text_statistics(data, offsets, [["a"]], np.zeros(1, np.int32))
     band_keys(data, offsets)
@@ -46,3 +53,6 @@ def compile_all() -> None:
     pack_best_fit(np.array([1, 3], np.int64), 2)
     winnow(data, offsets, 4, 4)
     permute(parents, 1, np.arange(NUM_KEYS, dtype=np.uint64))
+    scan_pieces(data, offsets[:-1], offsets[1:], 0)
+    normalize_nfc(data, offsets[:-1], offsets[1:])
+    merge_pieces(data, offsets, empty_tables())

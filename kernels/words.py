@@ -10,6 +10,8 @@ ends punctuation is taken off mark by mark; what is left is one word, cut only
 - around other symbols, and around punctuation that is not ASCII,
 - around each character of a script without spaces.
 
+A full stop belongs to an initial (`A.`) and to a few titles (`Dr.`).
+
 `"don't stop," he said.` -> `"` `don` `'t` `stop` `,` `"` `he` `said` `.`
 """
 
@@ -50,6 +52,11 @@ _WORD_BASE = np.uint64(WORD_BASE)
 _DOT, _COMMA, _HYPHEN, _PERCENT, _APOSTROPHE = 0x2E, 0x2C, 0x2D, 0x25, 0x27
 _ALNUM = ALPHABETIC | DIGIT
 
+TITLES = ("Dr", "Gen", "Jr", "Mr", "Mrs", "Ms", "Mt", "Prof", "Rev", "Sr", "St")
+"""The only abbreviations that are known: elsewhere they would take many full stops for ends."""
+
+_TITLES = np.array([int.from_bytes(title.encode(), "big") for title in TITLES], np.int64)
+
 
 @kernel
 def _run_end(data: NDArray[np.uint8], position: int, end: int) -> int:
@@ -57,6 +64,17 @@ def _run_end(data: NDArray[np.uint8], position: int, end: int) -> int:
     while position < end and data[position] == _DOT:
         position += 1
     return position
+
+
+@kernel
+def _is_title(data: NDArray[np.uint8], start: int, end: int) -> bool:
+    """Say whether data[start:end] is one of TITLES."""
+    if not 2 <= end - start <= 4:
+        return False
+    word = np.int64(0)
+    for position in range(start, end):
+        word = (word << np.int64(8)) | signed(data[position])
+    return bool((word == _TITLES).any())
 
 
 @kernel
@@ -79,7 +97,7 @@ def _closing_start(
             if last > start and data[before] == _DOT:
                 while last > start and data[last - 1] == _DOT:
                     last -= 1
-            elif last == start:
+            elif last == start or _is_title(data, start, last):
                 return end
             elif before_flags & UPPER:  # an initial keeps its full stop: A. U.S.
                 if before == start:
@@ -98,11 +116,18 @@ def _closing_start(
 
 
 @kernel
+def _starts_with_www(data: NDArray[np.uint8], start: int) -> bool:
+    for position in range(start, start + 3):
+        if data[position] != 119:
+            return False
+    return data[start + 3] == _DOT
+
+
+@kernel
 def _is_address(data: NDArray[np.uint8], start: int, end: int) -> bool:
     """Say whether data[start:end] begins like a URL: `www.`, or letters and `://`."""
-    if end - start > 4 and data[start] == 119 and data[start + 1] == 119:
-        if data[start + 2] == 119 and data[start + 3] == _DOT:
-            return True
+    if end - start > 4 and _starts_with_www(data, start):
+        return True
     for position in range(start, min(start + 8, end - 2)):
         if data[position] == 0x3A:
             return position > start and data[position + 1] == 0x2F and data[position + 2] == 0x2F
@@ -171,11 +196,12 @@ def _split_end(
             stop += stop_taken
     if byte == _COMMA and before & ALPHABETIC and next_flags & ALPHABETIC:
         return after
-    if byte == 0x3A or byte == 0x2F or 0x3C <= byte <= 0x3E:  # : / < = >
-        if before & _ALNUM and next_flags & ALPHABETIC:
+    if before & _ALNUM and next_flags & ALPHABETIC:
+        if byte == 0x3A or byte == 0x2F or 0x3C <= byte <= 0x3E:  # : / < = >
             return after
-    if byte == 0x2B or byte == _HYPHEN or byte == 0x2A or byte == 0x5E:  # + - * ^
-        if before & DIGIT and (next_flags & DIGIT or next_byte == _HYPHEN):
+    elif before & DIGIT and (next_flags & DIGIT or next_byte == _HYPHEN):
+        is_operator = byte == 0x2B or byte == _HYPHEN or byte == 0x2A or byte == 0x5E  # + - * ^
+        if is_operator:
             return after
     return position
 
@@ -211,7 +237,8 @@ def add_plain_word(
         if position + 1 < end and data[position + 1] != 32:
             return start
         if mark == _DOT:
-            if data[position - 1] < 97:  # after an initial it may be no token
+            # After an initial or a title it is no token.
+            if data[position - 1] < 97 or _is_title(data, start, position):
                 return start
         elif mark != _COMMA and mark != 0x3A and mark != 0x3B and mark != 0x3F and mark != 0x21:
             return start

@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from .cleaner import check_texts
 from .config import PreprocessConfig, RehydrationConfig, TokenizerConfig
 from .dedup_preference import columns_of, parse_keep
+from .filter_thresholds import check_filters
 from .tokenizer import open_cached
 from .train_tokenizer import SMALLEST_VOCAB_SIZE
 
@@ -26,6 +28,8 @@ def check_config(config: PreprocessConfig) -> None:
     _at_least("clean.min_characters", clean.min_characters, 0, "0: only empty texts are dropped")
     _at_least("clean.max_bytes", clean.max_bytes, 0, "0: no limit")
     _at_least("clean.unit_bytes", clean.unit_bytes, 1, "64000000 is usual")
+    check_texts(config)
+    check_filters(config.filters)
     check_dedup(config)
     passages = config.passages
     _at_least("passages.max_documents", passages.max_documents, 1, "10 is usual")
@@ -106,6 +110,8 @@ def open_given_tokenizer(config: TokenizerConfig) -> None:
     Raises:
         TokenizerError: there is none, it is damaged, or no token of it is known to end a document.
     """
+    for path in config.reference_tokenizers:
+        open_cached(path, "")
     if config.path:
         _ = open_cached(config.path, config.eod).eod_id
 

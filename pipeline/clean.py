@@ -7,7 +7,6 @@ the unit fails otherwise.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections import Counter
@@ -21,16 +20,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..indexed_dataset.atomic import atomic_path
-from .batches import ReadBatch, Rejected, text_array
+from .batches import ReadBatch, Rejected
+from .cleaner import Cleaner
 from .config import CleanConfig, PreprocessConfig
 from .documents import ROW_GROUP_TEXT_BYTES, UNKNOWN_LANGUAGE, document_schema
 from .executors import Executor, advance
 from .language import is_unknown, normalize_language
-from .lines import MAX_DOCUMENT_BYTES
-from .normalize import Normalizer
 from .progress import Progress
 from .sources import SourceFile, find_files
-from .stage import Marker, Stage, Unit, UnitResult, run_stage
+from .stage import Marker, Stage, Unit, UnitResult, file_fingerprint, run_stage
 from .units import ReadUnit, fingerprints, plan_units, read_unit
 
 logger = logging.getLogger(__name__)
@@ -85,7 +83,9 @@ def run(
         )
         for unit in (plan(config) if planned is None else planned)
     ]
-    settings = asdict(replace(config.clean, unit_bytes=1))  # the cut is in the units' names
+    settings = asdict(replace(config.clean, unit_bytes=1)) | {
+        "models": _models(config.clean)
+    }  # the cut is in the units' names
     stage = Stage(name="clean", version=VERSION, settings=settings, function=clean_unit)
     markers = run_stage(stage, units, output, executor, progress)
     _tell(markers.values())
@@ -100,112 +100,31 @@ def clean_unit(arguments: CleanUnit) -> UnitResult:
     rejected = output / "rejected" / f"{unit.name}.jsonl"
     rejected.unlink(missing_ok=True)  # of a run that was killed
     counts = _Counts()
+    clean_batch = Cleaner(arguments.config)
     with atomic_path(documents) as temporary, _RejectFile(rejected) as reject_file:
-        schema = document_schema(unit.source.columns)
-        with _DocumentWriter(temporary, schema) as writer:
+        with _DocumentWriter(temporary, document_schema(unit.source.columns)) as writer:
             for file, batch in read_unit(unit):
-                table, dropped = _clean_batch(file, batch, arguments.config)
+                table, dropped = clean_batch(file, batch)
                 writer.write(table)
                 reject_file.write(file, dropped)
                 counts.add(file, batch, table, dropped)
                 advance(batch.input_bytes)
     outputs = (documents, rejected) if reject_file.is_used else (documents,)
-    return UnitResult(counts=counts.result(unit.name), outputs=outputs)
-
-
-def _clean_batch(
-    file: SourceFile, batch: ReadBatch, config: CleanConfig
-) -> tuple[pa.RecordBatch, list[Rejected]]:
-    """Return the clean documents of a batch, and all that were dropped, in order."""
-    raw = batch.documents
-    text = raw.column("text")
-    offsets = np.frombuffer(text.buffers()[1], np.int64)[text.offset :][: len(text) + 1]
-    data = np.frombuffer(text.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]]
-    offsets = offsets - offsets[0]
-    view = memoryview(data)  # type: ignore[arg-type]  # numpy 2 arrays are buffers
-    bounds = list(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True))
-    ids = [hashlib.blake2b(view[a:b], digest_size=16).digest() for a, b in bounds]
-    changed = Normalizer(config)(data, offsets)
-    input_ids, places = raw.column("input_id").to_pylist(), raw.column("origin_offset").to_pylist()
-    languages = raw.column("language").to_pylist()
-
-    dropped: list[Rejected] = list(batch.rejected)
-    kept = np.ones(len(raw), np.bool_)
-    texts: list[bytes | memoryview] = []
-    for index, (start, end) in enumerate(bounds):
-        clean = changed.get(index, view[start:end])
-        reason, detail = _why_not(end - start, clean, config)
-        if not reason:
-            texts.append(clean)
-            continue
-        kept[index] = False
-        dropped.append(
-            Rejected(
-                origin_offset=places[index],
-                reason=reason,
-                detail=detail,
-                input_id=input_ids[index],
-                language=languages[index],
-                id=ids[index],
-                text_bytes=len(clean),
-            )
-        )
-    dropped.sort(key=lambda one: one.origin_offset)
-
-    all_kept = bool(kept.all())
-    if not all_kept:
-        raw = raw.filter(pa.array(kept))
-        ids = [one for one, is_kept in zip(ids, kept, strict=True) if is_kept]
-        languages = raw.column("language").to_pylist()
-    unchanged = all_kept and not changed
-    names = [normalize_language(file.language or code or "") for code in languages]
-    arrays = {
-        "id": pa.array(ids, pa.binary(16)),
-        "input_id": raw.column("input_id"),
-        "text": text if unchanged else text_array(texts),
-        "language": pa.array(names, pa.string()),
-        "source": pa.repeat(file.source_name, len(ids)),
-        "origin_file": pa.repeat(file.origin_file, len(ids)),
-        "origin_offset": raw.column("origin_offset"),
-    }
-    for column in file.source.columns:
-        arrays[column] = raw.column(column)
-    schema = document_schema(file.source.columns)
-    return pa.RecordBatch.from_arrays(list(arrays.values()), schema=schema), dropped
-
-
-def _why_not(raw_bytes: int, text: bytes | memoryview, config: CleanConfig) -> tuple[str, str]:
-    """Return (reason, detail) for dropping a text, two empty strings for keeping it."""
-    size = len(text)
-    if raw_bytes > MAX_DOCUMENT_BYTES:
-        return "too_long", f"{raw_bytes} bytes; at most {MAX_DOCUMENT_BYTES} are read at once"
-    if size == 0:
-        return "empty", f"{raw_bytes} bytes before cleaning"
-    if size < 4 * config.min_characters:  # a character has at most 4 bytes
-        characters = len(str(text, "utf-8"))
-        if characters < config.min_characters:
-            return (
-                "too_short",
-                f"{characters} characters; min_characters is {config.min_characters}",
-            )
-    if 0 < config.max_bytes < size:
-        return "too_long", f"{size} bytes; max_bytes is {config.max_bytes}"
-    return "", ""
+    found = counts.result(unit.name)
+    found["redacted"] = clean_batch.redacted
+    found["mismatches"] = [[*pair, n] for pair, n in sorted(clean_batch.mismatches.items())]
+    return UnitResult(counts=found, outputs=outputs)
 
 
 class _DocumentWriter:
-    """Writes batches into row groups of about ROW_GROUP_TEXT_BYTES."""
+    """Writes batches into row groups of about ROW_GROUP_TEXT_BYTES.
+
+    The schema is that of the first batch: a user's hook says its types by what it returns.
+    """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        names = set(schema.names) - {"id", "input_id", "text", "origin_offset"}
-        self._writer = pq.ParquetWriter(
-            path,
-            schema,
-            compression="zstd",
-            compression_level=1,
-            use_dictionary=sorted(names),
-            write_statistics=sorted(names & {"language", "source", "origin_file"}),
-        )
+        self._path, self._schema = path, schema
+        self._writer: pq.ParquetWriter | None = None
         self._pending: list[pa.RecordBatch] = []
         self._bytes = 0
 
@@ -215,9 +134,13 @@ class _DocumentWriter:
     def __exit__(self, *error: object) -> None:
         if error[0] is None:
             self._flush()
-        self._writer.close()
+            if self._writer is None:
+                self._open(self._schema)
+        if self._writer is not None:
+            self._writer.close()
 
     def write(self, batch: pa.RecordBatch) -> None:
+        self._schema = batch.schema
         if len(batch) == 0:
             return
         self._pending.append(batch)
@@ -225,10 +148,23 @@ class _DocumentWriter:
         if self._bytes >= ROW_GROUP_TEXT_BYTES:
             self._flush()
 
+    def _open(self, schema: pa.Schema) -> pq.ParquetWriter:
+        names = {field.name for field in schema if field.type == pa.string()} - {"input_id"}
+        self._writer = pq.ParquetWriter(
+            self._path,
+            schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=sorted(names),
+            write_statistics=sorted(names & {"language", "source", "origin_file"}),
+        )
+        return self._writer
+
     def _flush(self) -> None:
         if self._pending:
             table = pa.Table.from_batches(self._pending)
-            self._writer.write_table(table, row_group_size=len(table))
+            writer = self._writer or self._open(table.schema)
+            writer.write_table(table, row_group_size=len(table))
             self._pending, self._bytes = [], 0
 
 
@@ -346,6 +282,12 @@ class _Counts:
         }
 
 
+def _models(config: CleanConfig) -> list[str]:
+    """Return the fingerprints of the user's models: other files give other columns."""
+    paths = [config.language.model, *(scorer.model for scorer in config.annotate.scorers)]
+    return [file_fingerprint(Path(path), Path(path).name) for path in paths if path]
+
+
 def _tell(markers: Iterable[Marker]) -> None:
     """Log what units noticed, also those of an earlier run: it holds for the output as it is."""
     unknown: Counter[str] = Counter()
@@ -360,7 +302,8 @@ def _tell(markers: Iterable[Marker]) -> None:
     if without > 0:
         logger.warning(
             "%d documents say no language and are %s: name their `language_keys`, put {language} "
-            "into the path, or set the `language` of their source",
+            "into the path, set the `language` of their source, or have it identified "
+            '(clean.language.documents = "missing")',
             without,
             UNKNOWN_LANGUAGE,
         )

@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .filter_config import FilterConfig
+from .text_config import AnnotationConfig, IdentificationConfig, RedactionConfig
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceConfig:
@@ -61,12 +64,23 @@ class CleanConfig:
     """Turn CR LF, CR, NEL, LS and PS into LF."""
     control_characters: Literal["remove", "keep"] = "remove"
     """Remove control characters (Cc, except tab and LF), byte order marks and noncharacters."""
+    mojibake: bool = False
+    """Repair text that was decoded with the wrong code page (by the library ftfy)."""
     strip: bool = True
     """Strip white space at both ends of the document and trailing spaces of each line."""
     min_characters: int = 1
     """Shorter documents are dropped as `too_short` (empty ones always, as `empty`)."""
     max_bytes: int = 0
     """Longer documents (UTF-8 bytes) are dropped as `too_long`; 0: no limit."""
+    c4_lines: Literal["keep", "drop", "any_ending"] = "keep"
+    """drop: remove the lines that C4 removes, which changes texts (English rules); any_ending: let
+    lines without a final mark stay."""
+    language: IdentificationConfig = field(default_factory=IdentificationConfig)
+    """Identification of languages."""
+    redaction: RedactionConfig = field(default_factory=RedactionConfig)
+    """Replacement of personal data."""
+    annotate: AnnotationConfig = field(default_factory=AnnotationConfig)
+    """Columns that are added."""
     unit_bytes: int = 64_000_000
     """Size of one work unit of a plain JSONL or Parquet file; compressed files are one unit."""
 
@@ -167,6 +181,11 @@ class TokenizerConfig:
     """Training: bytes of text to learn from, spread evenly over the languages."""
     min_frequency: int = 2
     """Training: a pair seen less often is not merged."""
+    reference_tokenizers: tuple[str, ...] = ()
+    """Other tokenizers (as for `path`) whose tokens per byte and word are reported beside ours."""
+    special_strings: Literal["as_tokens", "as_text"] = "as_tokens"
+    """What becomes of a special token that a text spells out: its id, as in `tokenizers` (they are
+    counted in the report of the stage), or ids of its characters."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -196,6 +215,8 @@ class PreprocessConfig:
     """Where documents come from: `[[preprocess.sources]]`, one table each."""
     clean: CleanConfig = field(default_factory=CleanConfig)
     """Normalization and length limits."""
+    filters: FilterConfig = field(default_factory=FilterConfig)
+    """Which documents are kept, by rules over their columns."""
     dedup: DedupConfig = field(default_factory=DedupConfig)
     """Exact and near-duplicate removal."""
     passages: PassagesConfig = field(default_factory=PassagesConfig)

@@ -124,9 +124,7 @@ def find_rule(tokenizer_json: dict[str, Any]) -> str | None:
     return None
 
 
-def cut(
-    text: bytes | memoryview, rule: str | None, piece_bytes: int | None = None
-) -> list[int]:
+def cut(text: bytes | memoryview, rule: str | None, piece_bytes: int | None = None) -> list[int]:
     """Return the bounds of the pieces of a UTF-8 text: [0, ..., len(text)].
 
     Each piece but the last ends at the first safe cut after `piece_bytes` (None: `PIECE_BYTES`); a

@@ -1,7 +1,8 @@
 """Documents of one unit and what dedup found flow in, one verdict for each document in flows out.
 
 The rows of a unit's verdict file are its clean documents in their order, row group by row group,
-then the documents that cleaning dropped, in the order of the reject file.
+then those that the filters dropped, then those that cleaning dropped, in the order of the reject
+file.
 
 A cluster is a kept document with all that it stands for, so every document is in one cluster, and
 `cluster_id` is the id of the kept one. An exact copy of a document that was itself removed as a
@@ -30,6 +31,7 @@ from numpy.typing import NDArray
 from ..indexed_dataset.atomic import atomic_path
 from .dedup_layout import EXACT, VERIFIED, ExactTable, open_array, part_name, partition_of
 from .documents import VERDICT_SCHEMA
+from .filter_verdicts import dropped_tables
 from .stage import UnitResult
 from .text_column import id_array, id_words, read_row_groups
 
@@ -119,6 +121,7 @@ def _verdict_tables(arguments: VerdictsArguments) -> Iterator[pa.Table]:
             "text_bytes": pc.cast(pc.binary_length(table["text"]), pa.int64()),
         }
         yield pa.table([columns[name] for name in VERDICT_SCHEMA.names], schema=VERDICT_SCHEMA)
+    yield from dropped_tables(arguments.documents, _COPIED)
     for path in arguments.rejected:
         yield from _rejected_tables(path)
 

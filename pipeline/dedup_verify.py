@@ -6,6 +6,7 @@ A group of candidates lies in one partition as a whole. `kernels.verify_group` d
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from .. import kernels
 from .array_files import save_array
-from .dedup_layout import VERIFIED, candidate_record, open_array, open_values
+from .dedup_layout import VERIFIED, candidate_record, open_array
 from .dedup_preference import order_of
 from .dedup_shingles import read_records
 from .executors import advance
@@ -55,7 +56,8 @@ class VerifyArguments:
 
 def write_verified(arguments: VerifyArguments) -> UnitResult:
     """Write which candidates of one partition are near copies, and of which documents."""
-    records, files, file_of = _read_partition(arguments)
+    records, file_of = _read_partition(arguments)
+
     # The document to keep comes first in its group: old ones, then the best; ties to the earlier.
     order = order_of(records["ranks"], records["document"], ~records["is_old"], records["group"])
     records, file_of = records[order], file_of[order]
@@ -71,7 +73,7 @@ def write_verified(arguments: VerifyArguments) -> UnitResult:
         buckets, bucket_offsets = memberships.of(start, end)
         with _shingle_memory(total, arguments.verified.parent) as (sets, payloads):
             set_offsets, payload_offsets = _fill_sets(
-                batch, [files[file] for file in file_of[start:end]], boilerplate, sets, payloads
+                arguments, batch, file_of[start:end], boilerplate, sets, payloads
             )
             copy_of, jaccard, batch_counts = kernels.verify_group(
                 sets[: set_offsets[-1]],
@@ -108,15 +110,14 @@ def write_verified(arguments: VerifyArguments) -> UnitResult:
 
 def _read_partition(
     arguments: VerifyArguments,
-) -> tuple[NDArray[Any], list[NDArray[np.uint64]], NDArray[np.int64]]:
-    """Return records of the partition, value files of all units, and the file of each record."""
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return records of the partition, and the number of the unit that each is of."""
     parts = [np.empty(0, candidate_record(arguments.num_rank_words))]
-    files, numbers = [], [np.empty(0, np.int64)]
+    numbers = [np.empty(0, np.int64)]
     for number, unit in enumerate(arguments.units):
         parts.append(read_records(arguments.shingles, unit, arguments.partition))
         numbers.append(np.full(len(parts[-1]), number))
-        files.append(open_values(arguments.shingles / f"{unit}.values"))
-    return np.concatenate(parts), files, np.concatenate(numbers)
+    return np.concatenate(parts), np.concatenate(numbers)
 
 
 class _Memberships:
@@ -179,9 +180,29 @@ def _shingle_memory(
         yield first, second
 
 
+def _read_lists(
+    arguments: VerifyArguments, batch: NDArray[Any], file_of: NDArray[np.int64]
+) -> list[NDArray[np.uint64]]:
+    """Return the shingle lists of some records, one file after another.
+
+    They are read, not mapped: pages of a map count as memory of the process once touched.
+    """
+    lists = [np.empty(0, np.uint64)] * len(batch)
+    starts, sizes = batch["list_start"].tolist(), batch["list_size"].tolist()
+    order = np.argsort(file_of, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(file_of[order])) + 1):
+        unit = arguments.units[file_of[rows[0]]]
+        with open(arguments.shingles / f"{unit}.values", "rb", buffering=0) as file:
+            for row in rows.tolist():
+                content = os.pread(file.fileno(), 8 * sizes[row], 8 * starts[row])
+                lists[row] = np.frombuffer(content, "<u8")
+    return lists
+
+
 def _fill_sets(
+    arguments: VerifyArguments,
     batch: NDArray[Any],
-    files: list[NDArray[np.uint64]],
+    file_of: NDArray[np.int64],
     boilerplate: NDArray[np.uint64],
     sets: NDArray[np.uint64],
     payloads: NDArray[np.uint64],
@@ -189,16 +210,12 @@ def _fill_sets(
     """Fill the sets and payloads of a batch, some lists at a time; return their offsets."""
     set_offsets = np.zeros(len(batch) + 1, np.int64)
     payload_offsets = np.zeros(len(batch) + 1, np.int64)
-    list_starts, list_sizes = batch["list_start"].tolist(), batch["list_size"].tolist()
     ends = np.cumsum(batch["list_size"])
     start = 0
     while start < len(batch):
         before = int(ends[start - 1]) if start else 0
         end = max(start + 1, int(np.searchsorted(ends, before + BATCH_SHINGLES, side="right")))
-        lists = [
-            files[row][list_starts[row] : list_starts[row] + list_sizes[row]]
-            for row in range(start, end)
-        ]
+        lists = _read_lists(arguments, batch[start:end], file_of[start:end])
         found = kernels.shingle_sets(
             np.concatenate(lists),
             np.concatenate(([0], np.cumsum(batch["list_size"][start:end]))),

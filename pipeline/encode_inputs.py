@@ -6,8 +6,9 @@ consecutive blocks of a large one, which are read (and decompressed) while the t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from .batches import BatchBuilder, Piece, ReadBatch, join_batches
+from ..kernels import surround_documents
+from .batches import Piece, ReadBatch
 from .executors import UnitError
 from .jsonl import JsonBlockReader, jsonl_blocks
 from .lines import LineBlock
 from .sources import SourceFile
+from .special_strings import SpecialStrings
 from .text_column import text_arrays
-from .token_journal import EncodedKey
+from .token_journal import EncodedKey, EncodedPart
 from .tokenizer import Tokenizer
 from .units import read
 
@@ -46,11 +49,10 @@ class Task:
 class Encoded:
     """What became of a task."""
 
-    keys: list[EncodedKey]
-    origins: NDArray[np.int64]
-    """int64[num_documents, 2]: number of the file, and offset."""
+    parts: list[EncodedPart]
     rejected: list[dict[str, Any]]
-    notices: tuple[str, ...]
+    notices: list[str]
+    special: Counter[str]
     input_bytes: int
     position: tuple[int, int]
 
@@ -67,6 +69,7 @@ class Encoding:
     after: int | None
     """Id put behind each document that is not empty."""
     add_special_tokens: bool
+    special: SpecialStrings
     threads: int
     """What one huge document may use."""
 
@@ -129,46 +132,34 @@ def encode_task(task: Task, encoding: Encoding) -> Encoded:
     Raises:
         UnitError: names the file and what went wrong.
     """
-    parts: list[tuple[SourceFile, ReadBatch]] = []
+    result = Encoded(
+        parts=[], rejected=[], notices=[], special=Counter(), input_bytes=0, position=task.position
+    )
+    num_input = 0
     for piece in task.pieces:
         try:
-            batches = _read(piece, _blocks(piece) if task.blocks is None else task.blocks)
-            parts.append((piece.file, batches))
+            for batch in _read(piece, _blocks(piece) if task.blocks is None else task.blocks):
+                texts, offsets, dropped = _columns(batch, piece.file, encoding)
+                number = np.full(len(offsets), encoding.file_numbers[piece.file.path])
+                keys = [_encode(text, encoding, result.special) for text in texts]
+                origins = np.stack([number, offsets], axis=1)
+                result.parts.append(EncodedPart(keys=keys, origins=origins))
+                result.rejected.extend(dropped)
+                result.notices.extend(batch.notices)
+                num_input += batch.input_bytes
         except Exception as error:
             raise UnitError(f"{piece.file.path}: {type(error).__name__}: {error}") from error
-    columns: list[list[pa.Array]] = [[] for _ in range(encoding.num_keys)]
-    origins, rejected = [np.zeros((0, 2), np.int64)], []
-    for file, batch in parts:
-        texts, offsets, dropped = _columns(batch, file, encoding)
-        for key, text in enumerate(texts):
-            columns[key].append(text)
-        number = np.full(len(offsets), encoding.file_numbers[file.path])
-        origins.append(np.stack([number, offsets], axis=1))
-        rejected += dropped
-    try:
-        keys = [_encode(pa.chunked_array(c, pa.large_string()), encoding) for c in columns]
-    except Exception as error:
-        where = ", ".join(dict.fromkeys(file.path for file, _ in parts))
-        raise UnitError(f"{where}: {type(error).__name__}: {error}") from error
-    return Encoded(
-        keys=keys,
-        origins=np.concatenate(origins),
-        rejected=rejected,
-        notices=tuple(notice for _, batch in parts for notice in batch.notices),
-        input_bytes=sum(batch.input_bytes for _, batch in parts),
-        position=task.position,
-    )
+    return replace(result, input_bytes=num_input)
 
 
-def _read(piece: Piece, blocks: Any) -> ReadBatch:
+def _read(piece: Piece, blocks: Iterable[Block]) -> Iterator[ReadBatch]:
     reader = JsonBlockReader(piece) if piece.file.format == "jsonl" else None
-    batches = []
     for block in blocks:
-        if isinstance(block, LineBlock):
+        if isinstance(block, ReadBatch):
+            yield block
+        else:
             assert reader is not None
-            block = reader.read(block)
-        batches.append(block)
-    return join_batches(batches or [BatchBuilder(piece.file.source.columns).take()])
+            yield reader.read(block)
 
 
 def _columns(
@@ -188,7 +179,8 @@ def _columns(
         rejected += [(offset, "missing_text", detail) for offset in offsets[missing & good]]
         good &= ~missing
     for column in texts:
-        refused = encoding.tokenizer.too_long(*text_arrays(pc.fill_null(column, "")))
+        full = pc.fill_null(column, "") if column.null_count else column
+        refused = encoding.tokenizer.too_long(*text_arrays(full))
         detail = encoding.tokenizer.too_long_detail()
         rejected += [(offset, "too_long", detail) for offset in offsets[refused & good]]
         good &= ~refused
@@ -206,40 +198,35 @@ def _columns(
     return texts, offsets, rows
 
 
-def _encode(column: pa.ChunkedArray, encoding: Encoding) -> EncodedKey:
-    """Return the tokens of a column's texts."""
+def _encode(column: pa.Array, encoding: Encoding, special: Counter[str]) -> EncodedKey:
+    """Return the tokens of a column's texts, and count the special ones among them."""
     tokenizer = encoding.tokenizer
     data, offsets = text_arrays(column)
     tokens: NDArray[Any]
-    tokens, bounds = tokenizer.encode(data, offsets, encoding.add_special_tokens)
-    if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < tokenizer.vocab_size:
+    num_bytes = int(offsets[-1] - offsets[0])
+    tokens, bounds = tokenizer.encode(
+        data,
+        offsets,
+        encoding.add_special_tokens,
+        threads=encoding.threads if num_bytes >= 4 * TASK_BYTES else 1,
+        is_utf8=True,
+    )
+    low, high = (int(tokens.min()), int(tokens.max())) if len(tokens) else (0, 0)
+    if not 0 <= low <= high < tokenizer.vocab_size:
         raise ValueError(
             f"an id is outside of the tokenizer's vocabulary of {tokenizer.vocab_size}: this is an "
             "error in gristmill, not in the input"
         )
+    special.update(encoding.special.count(tokens, low, high, num_documents=len(offsets) - 1))
     lengths = np.diff(bounds)
-    for token, is_after in ((encoding.before, False), (encoding.after, True)):
-        if token is not None:
-            tokens, lengths = _surround(tokens, lengths, token, is_after)
+    if encoding.before is not None or encoding.after is not None:
+        before, after = (-1 if id is None else id for id in (encoding.before, encoding.after))
+        tokens, lengths = surround_documents(tokens, lengths, before, after)
+    is_empty = len(tokens) == 0
+    added = [id for id in (encoding.before, encoding.after) if id is not None]
     return EncodedKey(
         tokens=tokens,
         lengths=lengths.astype(np.int32),
-        text_bytes=int(offsets[-1] - offsets[0]),
-        max_token_id=int(tokens.max()) if len(tokens) else None,
+        text_bytes=num_bytes,
+        max_token_id=None if is_empty else max(high, *added) if added else high,
     )
-
-
-def _surround(
-    tokens: NDArray[Any], lengths: NDArray[np.int64], token: int, is_after: bool
-) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Put a token before or behind each document that has tokens: Megatron gives others no EOD."""
-    is_filled = lengths > 0
-    ends = np.cumsum(lengths)
-    places = (ends if is_after else ends - lengths)[is_filled]
-    places += np.arange(len(places))
-    result = np.empty(len(tokens) + len(places), tokens.dtype)
-    is_text = np.ones(len(result), np.bool_)
-    is_text[places] = False
-    result[places] = token
-    result[is_text] = tokens
-    return result, lengths + is_filled

@@ -25,6 +25,7 @@ from .batches import (
     ReadBatch,
     Rejected,
     as_string,
+    int64_array,
     join_batches,
     read_schema,
 )
@@ -131,7 +132,7 @@ class JsonBlockReader:
             self._values(data, self._source.id_key, kinds, spans),
             texts,
             self._languages(data, kinds, spans),
-            pa.array(line_offsets + block.offset),
+            int64_array(line_offsets + block.offset),
             *(self._values(data, name, kinds, spans) for name in self._source.columns),
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema)

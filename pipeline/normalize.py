@@ -42,6 +42,8 @@ def clean_text(text: str, config: CleanConfig) -> str:
 
 def _clean_inside(text: str, config: CleanConfig) -> str:
     """Do all but stripping both ends: this can be done to lines apart from each other."""
+    if config.mojibake:
+        text = _repair(text)
     if config.newlines:
         text = text.replace("\r\n", "\n")
         for separator in "\r\x85\u2028\u2029":
@@ -55,6 +57,19 @@ def _clean_inside(text: str, config: CleanConfig) -> str:
         # Last: what was removed may have stood between a letter and its mark.
         text = unicodedata.normalize("NFC", text)
     return text
+
+
+def _repair(text: str) -> str:
+    """Undo wrong code pages with ftfy; nothing else that it can do is asked for."""
+    if text.isascii():
+        return text
+    try:
+        import ftfy
+    except ImportError as error:
+        raise ValueError(
+            "clean.mojibake needs the package ftfy: pip install ftfy, or set it to false"
+        ) from error
+    return ftfy.fix_encoding(text)
 
 
 # The same on UTF-8, for finding texts that may need cleaning. Every pattern begins with a literal,
@@ -103,6 +118,8 @@ class Normalizer:
         changed = {}
         buffer = data.tobytes()
         suspicious = _suspects(buffer, data, offsets)
+        if self._config.mojibake:
+            suspicious |= _has_wide_bytes(data, offsets)
         marks = np.zeros(len(offsets) - 1, np.bool_)
         filled = np.flatnonzero(offsets[1:] > offsets[:-1])
         if self._config.unicode_form == "NFC" and len(filled):
@@ -145,6 +162,15 @@ class Normalizer:
             cut = buffer.find(b"\n", min(start + self._segment_bytes, end), end) + 1 or end
             yield buffer[start:cut].decode()
             start = cut
+
+
+def _has_wide_bytes(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which texts are more than ASCII: bool[num_texts]."""
+    found = np.zeros(len(offsets) - 1, np.bool_)
+    found[np.unique(np.searchsorted(offsets, np.flatnonzero(data >= 0x80), side="right") - 1)] = (
+        True
+    )
+    return found
 
 
 def _suspects(

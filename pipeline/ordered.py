@@ -1,7 +1,7 @@
 """Work for threads, in order: items in, their results out in the same order, a few at a time.
 
-Kernels, Arrow and `tokenizers` release the interpreter's lock, so threads use all cores. One process
-means one start and one set of tables, and that one compressed file feeds all of them.
+Kernels, Arrow and `tokenizers` release the interpreter's lock, so threads use all cores. One
+process means one start and one set of tables, and that one compressed file feeds all threads.
 """
 
 from __future__ import annotations

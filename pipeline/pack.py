@@ -173,11 +173,14 @@ def manifest_config(config: PreprocessConfig) -> dict[str, Any]:
     """Return the configuration as manifests hold it.
 
     Left out is what says where things lie or how work is cut up, and does not change a token:
-    paths (the tokenizer is known by its fingerprint), unit sizes, partitions.
+    paths (the tokenizer is known by its fingerprint), models, lists, unit sizes, partitions.
     """
     plain = asdict(config)
     for source in plain["sources"]:
         del source["path"]
+    del plain["filters"]["url_block_list"], plain["clean"]["language"]["model"]
+    for scorer in plain["clean"]["annotate"]["scorers"]:
+        del scorer["model"]
     del plain["clean"]["unit_bytes"], plain["dedup"]["partitions"], plain["tokenizer"]["path"]
     return plain
 

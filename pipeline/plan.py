@@ -18,10 +18,12 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import kernels
-from . import clean, dedup, pack, tokenize, train_tokenizer
+from . import clean, dedup, filters, pack, tokenize, train_tokenizer
 from .check import check_config, open_given_tokenizer
+from .cleaner import without_hook
 from .config import PreprocessConfig, SourceConfig
 from .executors import LocalExecutor, count_workers
+from .filter_config import FilterConfig
 from .progress import Progress
 from .report import build_report
 from .units import ReadUnit, read_unit
@@ -106,6 +108,8 @@ def measure(config: PreprocessConfig, units: Sequence[ReadUnit]) -> Sample | Non
         small = dataclasses.replace(
             config,
             sources=(SourceConfig(path=str(folder / "sample.jsonl")),),
+            filters=FilterConfig(),  # the sample has not all columns; deciding takes no time
+            clean=without_hook(filters.needed_columns(config).clean),
             tokenizer=dataclasses.replace(
                 config.tokenizer, train_bytes=min(config.tokenizer.train_bytes, text_bytes)
             ),

@@ -1,7 +1,8 @@
 """The recipe: sources in, indexed datasets out, one stage after the other on this page.
 
-read, clean -> dedup -> tokenizer -> tokenize -> pack. Each stage leaves finished files and markers
-in the output folder and skips what is done, so the same call resumes after any interruption.
+read, clean -> filters -> dedup -> tokenizer -> tokenize -> pack. Each stage leaves finished files
+and markers in the output folder and skips what is done, so the same call resumes after any
+interruption.
 """
 
 from __future__ import annotations
@@ -17,7 +18,17 @@ from typing import Literal
 from rich.console import Console
 
 from ..indexed_dataset.atomic import disk_full, is_disk_full
-from . import clean, dedup, dedup_inputs, pack, passages, rehydration, tokenize, train_tokenizer
+from . import (
+    clean,
+    dedup,
+    dedup_inputs,
+    filters,
+    pack,
+    passages,
+    rehydration,
+    tokenize,
+    train_tokenizer,
+)
 from .check import check_config, open_given_tokenizer
 from .config import PreprocessConfig
 from .executors import Executor, LocalExecutor
@@ -27,7 +38,7 @@ from .report_pages import CARD, PAGE, write_pages
 
 logger = logging.getLogger(__name__)
 
-UntilStage = Literal["clean", "dedup", "tokenizer", "tokenize", "pack"]
+UntilStage = Literal["clean", "filters", "dedup", "tokenizer", "tokenize", "pack"]
 
 
 def preprocess(
@@ -61,8 +72,9 @@ def preprocess(
     progress = Progress()
     # What is wrong is said now, not after hours of work.
     check_config(config)
+    config = filters.needed_columns(config)
     units = clean.plan(config)
-    if until not in ("clean", "dedup"):
+    if until not in ("clean", "filters", "dedup"):
         open_given_tokenizer(config.tokenizer)
     executor = LocalExecutor(workers)
     with _only_run(output), executor:
@@ -75,6 +87,9 @@ def preprocess(
         on_start()
         cleaned = clean.run(config, output, executor, progress, units)
         if until == "clean":
+            return finish(build_report(until, cleaned))
+        cleaned = filters.run(config, output, cleaned, executor, progress)
+        if until == "filters":
             return finish(build_report(until, cleaned))
 
         verdicts = dedup.run(config, output, cleaned, executor, progress)
@@ -115,7 +130,12 @@ def preprocess(
 
 def _versions() -> dict[str, int]:
     """Return the version of each stage before the tokenizer's, for the manifests."""
-    return {"clean": clean.VERSION, **dedup.VERSIONS, **passages.VERSIONS}
+    return {
+        "clean": clean.VERSION,
+        **filters.VERSIONS,
+        **dedup.VERSIONS,
+        **passages.VERSIONS,
+    }
 
 
 def _finish(
@@ -126,6 +146,7 @@ def _finish(
     show_report(report, console)
     places = {
         "documents": "clean documents (Parquet)",
+        "filters": "what the filters decided of each document (Parquet)",
         "kept": "documents that were kept (Parquet)",
         "rejected": "documents dropped while reading and cleaning (JSON lines)",
         "verdicts": "what became of each document (Parquet)",

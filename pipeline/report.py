@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..indexed_dataset.atomic import write_atomically
+from .curation_counts import curation_counts
 from .documents import REASONS
 from .stage import Marker
 
@@ -74,6 +75,8 @@ class Report:
     """Language (`*`: all) -> pairs of a cluster size and the repetitions from that size on."""
     repeats: list[dict[str, Any]] = field(default_factory=list)
     """With rehydration, of each train group: group, repeat, documents, tokens."""
+    curation: dict[str, Any] = field(default_factory=dict)
+    """What cleaning replaced, and which filter rules documents fail: see `curation_counts`."""
 
     def to_json(self) -> str:
         """Return the text of report.json."""
@@ -87,6 +90,7 @@ class Report:
             "redacted": self.redacted,
             "rehydration": self.rehydration,
             "repeats": self.repeats,
+            "curation": self.curation,
         }
         return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
 
@@ -114,6 +118,7 @@ def build_report(
         AccountingError: documents in differ from kept plus dropped.
     """
     report = Report(total=Tally(), languages={}, sources={}, stage=stage, fertility=fertility or [])
+    report.curation = curation_counts(clean)
     outcomes = _rows(verdicts if verdicts is not None else clean)
     for source, language, outcome, documents, text_bytes in outcomes:
         for tally in _tallies(report, source, language):
@@ -224,13 +229,25 @@ def _show_dropped(report: Report, console: Console) -> None:
 
 
 def show_fertility(rows: list[dict[str, Any]], console: Console) -> None:
-    """Print bytes per token of the trained tokenizer beside GPT-2-style splitting."""
+    """Print bytes per token of the tokenizer beside GPT-2-style splitting and the references."""
     table = _table()
-    for name in ("ours", "GPT-2 split", "ratio"):
+    is_trained = "gpt2_split_bytes_per_token" in rows[0]
+    references = list(rows[0].get("references", {}))
+    for name in ("ours", *(("GPT-2 split", "ratio") if is_trained else ())):
         table.add_column(name, justify="right", no_wrap=True)
+    for path in references:
+        named = Path(path)
+        name = named.parent.name if named.name == "tokenizer.json" else named.name.split(".")[0]
+        table.add_column(name or path, justify="right", no_wrap=True)
     for row in rows[:MAX_TABLE_ROWS]:
-        ours, other = row["bytes_per_token"], row["gpt2_split_bytes_per_token"]
-        table.add_row(row["language"], f"{ours:.2f}", f"{other:.2f}", f"{ours / other:.2f}")
+        ours, cells = row["bytes_per_token"], []
+        if is_trained:
+            other = row["gpt2_split_bytes_per_token"]
+            cells = [f"{other:.2f}", f"{ours / other:.2f}"]
+        for path in references:
+            measured = row["references"][path]
+            cells.append(f"{measured['bytes_per_token']:.2f}" if measured else "")
+        table.add_row(row["language"], f"{ours:.2f}", *cells)
     _print("Tokenizer: bytes per token, on a sample of each language", table, console)
     if len(rows) > MAX_TABLE_ROWS:
         left = len(rows) - MAX_TABLE_ROWS
@@ -273,6 +290,7 @@ def load_report(path: Path) -> Report:
             redacted=value.get("redacted", {}),
             rehydration=value.get("rehydration", {}),
             repeats=value.get("repeats", []),
+            curation=value.get("curation", {}),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from .executors import advance
 
+FILTERS = "filters"
+"""Folder of the filters' decisions: a row for each row of `documents/`."""
+
 
 def flat(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     """Return a column as one array."""
@@ -58,12 +61,27 @@ def id_array(words: NDArray[np.uint64], is_null: NDArray[np.bool_] | None = None
 
 
 def read_row_groups(path: Path | None, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Yield the columns of each row group of a Parquet file, and report progress after each.
+    """Yield the columns of each row group of a documents file, and report progress after each.
 
+    Where filters dropped documents, `filters/UNIT.parquet` beside the folder `documents` says so,
+    and their rows are left out: stages after the filters see those that are left, numbered anew.
     `None` (a unit without documents) yields nothing.
     """
     if path is None:
         return
+    decisions = path.parent.parent / FILTERS / path.name
+    if path.parent.name == "documents" and decisions.is_file():
+        kept = pq.read_table(decisions, columns=["kept"])["kept"]
+        first = 0
+        for table in read_all_rows(path, columns):
+            yield table.filter(kept.slice(first, table.num_rows))
+            first += table.num_rows
+        return
+    yield from read_all_rows(path, columns)
+
+
+def read_all_rows(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Yield the columns of each row group, of documents that filters drop too."""
     with pq.ParquetFile(path) as file:
         share = path.stat().st_size // max(file.num_row_groups, 1)
         for group in range(file.num_row_groups):

@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -74,6 +74,15 @@ class EncodedKey:
     max_token_id: int | None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodedPart:
+    """Some consecutive documents of the input, encoded."""
+
+    keys: list[EncodedKey]
+    origins: NDArray[np.int64]
+    """int64[num_documents, 2]: number of the file, and offset."""
+
+
 class TokenJournal:
     """The files of one run, locked against a second one. Use as a context manager.
 
@@ -131,8 +140,7 @@ class TokenJournal:
 
     def add(
         self,
-        keys: list[EncodedKey],
-        origins: NDArray[np.int64],
+        parts: Sequence[EncodedPart],
         rejected: list[dict[str, Any]],
         *,
         position: tuple[int, int],
@@ -145,22 +153,11 @@ class TokenJournal:
         """
         entry = self.entry
         try:
-            for number, (key, state) in enumerate(zip(keys, entry.keys, strict=True)):
-                raw = np.ascontiguousarray(key.tokens, self._dtype).view(np.uint8).data
-                self._files[f"{number}.bin"].write(raw)
-                self._hashers[number].update(raw)
-                self._files[f"{number}.lengths"].write(
-                    np.ascontiguousarray(key.lengths, "<i4").data
-                )
-                state.num_tokens += len(key.tokens)
-                state.text_bytes += key.text_bytes
-                if key.max_token_id is not None:
-                    state.max_token_id = max(key.max_token_id, state.max_token_id or 0)
-            self._files["origins"].write(np.ascontiguousarray(origins, "<i8").data)
-            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rejected)
-            self._files["rejected.jsonl"].write(lines.encode())
-            entry.rejected_bytes += len(lines.encode())
-            entry.documents += len(origins)
+            for part in parts:
+                self._append(part)
+            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rejected).encode()
+            self._files["rejected.jsonl"].write(lines)
+            entry.rejected_bytes += len(lines)
             entry.rejected += len(rejected)
             entry.input_bytes += input_bytes
             entry.piece, entry.blocks = position
@@ -170,6 +167,19 @@ class TokenJournal:
             if is_disk_full(error):
                 raise disk_full(error.filename or self.folder, error) from error
             raise
+
+    def _append(self, part: EncodedPart) -> None:
+        for number, (key, state) in enumerate(zip(part.keys, self.entry.keys, strict=True)):
+            raw = np.ascontiguousarray(key.tokens, self._dtype).view(np.uint8).data
+            self._files[f"{number}.bin"].write(raw)
+            self._hashers[number].update(raw)
+            self._files[f"{number}.lengths"].write(np.ascontiguousarray(key.lengths, "<i4").data)
+            state.num_tokens += len(key.tokens)
+            state.text_bytes += key.text_bytes
+            if key.max_token_id is not None:
+                state.max_token_id = max(key.max_token_id, state.max_token_id or 0)
+        self._files["origins"].write(np.ascontiguousarray(part.origins, "<i8").data)
+        self.entry.documents += len(part.origins)
 
     def commit(self) -> None:
         """Make an entry: what was added so far is kept whatever happens."""

@@ -27,9 +27,11 @@ from .kept_documents import read_kept
 from .passage_cuts import Cuts, apply_cuts
 from .placement import keyed_hash
 from .progress import Progress
+from .special_strings import SpecialStrings, describe_special
 from .stage import Marker, Stage, Unit, UnitResult, run_stage
 from .text_column import id_words, text_arrays
 from .token_runs import RunWriter
+from .tokenizer import SpecialStrings as SpecialStringsMode
 from .tokenizer import open_cached
 from .train_tokenizer import TokenizerResult
 
@@ -50,6 +52,7 @@ class TokenizeArguments:
     output: Path
     tokenizer: Path
     eod: str
+    special_strings: SpecialStringsMode
     seed: int
     cuts: Path | None = None
     """Ranges of the unit's texts that are left out (`passages`)."""
@@ -69,13 +72,18 @@ def run(
     Counts of a marker: `rows` [source, language, documents, tokens, text_bytes] of what was
     tokenized, `cut` [source, language, documents, bytes] of repeated passages left out of it, and
     `dropped` [source, language, reason, documents, text_bytes]; each document dropped here also
-    stands in rejected/<unit>.tokenize.jsonl.
+    stands in rejected/<unit>.tokenize.jsonl. `special` counts the special tokens that texts
+    spelled out.
     """
     cuts = cuts or {}
     stage = Stage(
         name="tokenize",
         version=VERSION,
-        settings={"seed": config.pack.seed, "eod": tokenizer.eod},
+        settings={
+            "seed": config.pack.seed,
+            "eod": tokenizer.eod,
+            "special_strings": config.tokenizer.special_strings,
+        },
         function=tokenize_unit,
     )
     units = [
@@ -86,6 +94,7 @@ def run(
                 output=output,
                 tokenizer=tokenizer.folder,
                 eod=tokenizer.eod,
+                special_strings=config.tokenizer.special_strings,
                 seed=config.pack.seed,
                 cuts=output / "cuts" / f"{name}.parquet" if name in cuts else None,
             ),
@@ -111,13 +120,23 @@ def run(
             reason,
             REASONS[reason],
         )
+    special: Counter[str] = Counter()
+    for marker in markers.values():
+        special.update(marker.counts["special"])
+    if special:
+        logger.warning(
+            "special tokens that texts spell out became those tokens: %s. With "
+            'tokenizer.special_strings = "as_text" they are encoded as any other text',
+            describe_special(special),
+        )
     return markers
 
 
 def tokenize_unit(arguments: TokenizeArguments) -> UnitResult:
     """Encode the kept documents of one unit and write them as a sorted run."""
     output, unit = arguments.output, arguments.unit
-    tokenizer = open_cached(str(arguments.tokenizer), arguments.eod)
+    tokenizer = open_cached(str(arguments.tokenizer), arguments.eod, arguments.special_strings)
+    counter, special = SpecialStrings(tokenizer), Counter[str]()
     documents: Counter[tuple[str, str]] = Counter()
     tokens: Counter[tuple[str, str]] = Counter()
     text_bytes: Counter[tuple[str, str]] = Counter()
@@ -152,6 +171,8 @@ def tokenize_unit(arguments: TokenizeArguments) -> UnitResult:
                     table = table.filter(pa.array(~(empty | too_long)))
                     data, offsets = text_arrays(table["text"])
                 encoded, bounds = tokenizer.encode(data, offsets)
+                low, high = (int(encoded.min()), int(encoded.max())) if len(encoded) else (0, 0)
+                special += counter.count(encoded, low, high, num_documents=len(sizes))
                 ids = np.insert(encoded, bounds[1:], tokenizer.eod_id)
                 names = table.select(["language", "source", "origin_file"]).to_pydict()
                 own = id_words(table["id"])
@@ -183,7 +204,12 @@ def tokenize_unit(arguments: TokenizeArguments) -> UnitResult:
         outputs.append(_write_dropped(output / "rejected" / f"{unit}.tokenize.jsonl", dropped))
     rows = [[*key, documents[key], tokens[key], text_bytes[key]] for key in sorted(documents)]
     cut = [[*key, cut_documents[key], cut_bytes[key]] for key in sorted(cut_documents)]
-    counts = {"rows": rows, "dropped": _dropped_rows(dropped), "cut": cut}
+    counts = {
+        "rows": rows,
+        "dropped": _dropped_rows(dropped),
+        "cut": cut,
+        "special": dict(sorted(special.items())),
+    }
     return UnitResult(counts=counts, outputs=tuple(outputs))
 
 

@@ -12,9 +12,11 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ..indexed_dataset import DatasetManifest, PrefixExistsError
 from ..indexed_dataset.adopting import adopt_tokens
@@ -27,8 +29,10 @@ from .executors import count_workers
 from .ordered import map_in_order
 from .progress import Progress
 from .sources import SourceFile, find_files
+from .special_strings import SpecialStrings, describe_special
 from .stage import fingerprint
 from .token_journal import COMMIT_SECONDS, JournalEntry, TokenJournal
+from .tokenizer import SpecialStrings as SpecialStringsMode
 from .tokenizer import Tokenizer
 from .units import fingerprints, plan_units
 
@@ -51,6 +55,7 @@ def tokenize_files(
     prepend_bos: bool = False,
     bos: str = "",
     add_special_tokens: bool = False,
+    special_strings: SpecialStringsMode = "as_tokens",
     workers: int = 0,
     overwrite: bool = False,
     piece_bytes: int = PIECE_BYTES,
@@ -76,6 +81,9 @@ def tokenize_files(
         bos: that token; empty: the tokenizer's own.
         add_special_tokens: put around each document what the tokenizer's post-processor puts
             there, as Megatron does for Hugging Face tokenizers unless it is told not to.
+        special_strings: what becomes of a special token that a text spells out: "as_tokens", its
+            id, as with `tokenizers` and Megatron (they are counted, and the user is told);
+            "as_text", ids of its characters.
         workers: threads that encode; 0: one for each usable CPU. Changes no byte.
         overwrite: replace prefixes that exist.
         piece_bytes: part of a plain or Parquet file that is read in one go. Changes no byte.
@@ -98,9 +106,13 @@ def tokenize_files(
         )
     prefixes = [Path(base if len(keys) == 1 else f"{base}_{key}") for key in keys]
     _refuse_existing(prefixes, overwrite)
-    engine = Tokenizer(tokenizer, eod=eod)
-    settings = {"append_eod": append_eod, "prepend_bos": prepend_bos}
-    settings |= {"add_special_tokens": add_special_tokens}
+    engine = Tokenizer(tokenizer, eod=eod, special_strings=special_strings)
+    settings: dict[str, Any] = {
+        "append_eod": append_eod,
+        "prepend_bos": prepend_bos,
+        "add_special_tokens": add_special_tokens,
+        "special_strings": special_strings,
+    }
     after = engine.eod_id if append_eod else None  # an unknown one is an error now
     before = engine.find_bos(bos) if prepend_bos else None
     files = _files_in_order(inputs, keys)
@@ -113,6 +125,7 @@ def tokenize_files(
         before=before,
         after=after,
         add_special_tokens=add_special_tokens,
+        special=SpecialStrings(engine, add_special_tokens=add_special_tokens),
         threads=threads,
     )
     work = Path(f"{base}.work")
@@ -177,10 +190,13 @@ def _encode_all(
         finished = entry.piece
         for result in results:
             entry.notices += result.notices
+            entry.special = dict(Counter(entry.special) + result.special)
             journal.add(
-                result.keys, result.origins, result.rejected,
-                position=result.position, input_bytes=result.input_bytes,
-            )  # fmt: skip
+                result.parts,
+                result.rejected,
+                position=result.position,
+                input_bytes=result.input_bytes,
+            )
             bar.update(entry.input_bytes - done)
             for _ in range(entry.piece - finished):
                 bar.unit_done()
@@ -200,6 +216,12 @@ def _report(base: str, journal: TokenJournal) -> None:
         with atomic_path(path) as temporary:
             shutil.copyfile(journal.folder / "rejected.jsonl", temporary)
         logger.warning("%d documents were rejected: %s says which and why", entry.rejected, path)
+    if entry.special:
+        logger.warning(
+            "special tokens that texts spell out became those tokens: %s. With --special-strings "
+            "as_text they are encoded as any other text",
+            describe_special(entry.special),
+        )
     logger.info("%d documents were tokenized into %s", entry.documents, base)
 
 

@@ -141,6 +141,7 @@ class Tokenizer:
         add_special_tokens: bool = False,
         *,
         threads: int | None = None,
+        is_utf8: bool = False,
     ) -> tuple[Tokens, NDArray[np.int64]]:
         """Encode documents. Several threads may call it at once.
 
@@ -149,6 +150,7 @@ class Tokenizer:
             offsets: int64[num_documents + 1]; document i is data[offsets[i]:offsets[i + 1]].
             add_special_tokens: add what the tokenizer's post-processor adds (BOS, say).
             threads: how many threads this call uses; None: `threads` of the tokenizer.
+            is_utf8: the caller knows that the text is valid UTF-8, so it is not looked at.
 
         Returns:
             ids: uint16 or int32 (`dtype`) [num_tokens], of all documents, one after the other.
@@ -160,7 +162,8 @@ class Tokenizer:
             ValueError: a document is not valid UTF-8.
         """
         if self._fast is not None:
-            self._check_text(data, offsets)
+            if not is_utf8:
+                self._check_text(data, offsets)
             return self._fast.encode(
                 data,
                 offsets,
@@ -335,9 +338,9 @@ class Tokenizer:
 
 
 @functools.lru_cache(maxsize=1)
-def open_cached(path: str, eod: str) -> Tokenizer:
+def open_cached(path: str, eod: str, special_strings: SpecialStrings = "as_tokens") -> Tokenizer:
     """Return a tokenizer, loaded once a process: the largest take two seconds, units often less."""
-    return Tokenizer(path, eod=eod)
+    return Tokenizer(path, eod=eod, special_strings=special_strings)
 
 
 def _chunks(

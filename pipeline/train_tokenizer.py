@@ -7,10 +7,9 @@ language beside that of a tokenizer trained on the same sample with GPT-2's spli
 from __future__ import annotations
 
 import io
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,13 @@ from ..indexed_dataset.atomic import write_atomically
 from .config import PreprocessConfig, TokenizerConfig
 from .cuts import OURS
 from .executors import Executor, advance
+from .fertility import RATIOS, add_references, measure, measure_fertility
 from .progress import Progress
 from .stage import Marker, Stage, Unit, UnitResult, run_stage
 from .tokenizer import Tokenizer, open_cached
 from .tokenizer_sample import read_sample
 
-VERSION = 1
+VERSION = 2
 
 DEFAULT_EOD = "<|endoftext|>"
 NUM_RESERVED = 8
@@ -33,11 +33,6 @@ NUM_RESERVED = 8
 
 SMALLEST_VOCAB_SIZE = 256 + 1 + NUM_RESERVED
 """Ids that a byte-level tokenizer has before it learns: bytes and special tokens."""
-
-FERTILITY_BYTES = 200_000
-"""Text of each language that the two tokenizers are compared on."""
-
-_WORD = re.compile(r"\S+")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,27 +80,49 @@ def run(
     """Copy or train the run's tokenizer.
 
     Rows of `fertility`, the language with the most text first: language, sample_bytes, and for
-    ours and for GPT-2's splitting (`gpt2_split_...`) bytes_per_token, tokens_per_word (words are
-    what white space separates) and tokens_per_character.
+    ours and for GPT-2's splitting (`gpt2_split_...`) bytes_per_token, tokens_per_byte,
+    tokens_per_word (see fertility.py) and tokens_per_character; with
+    `tokenizer.reference_tokenizers` the same of each of them under `references`. A given tokenizer
+    is measured if there are references to compare it with.
 
     Raises:
         TokenizerError: the given tokenizer cannot be used, or its EOD token is not known.
         ValueError: nothing to train on.
     """
-    if config.tokenizer.path:
+    references = config.tokenizer.reference_tokenizers
+    if config.tokenizer.path and not references:
         return _copy(config.tokenizer, output, executor, progress)
     available: Counter[str] = Counter()
     for marker in verdict_markers.values():
         for _, language, outcome, _, text_bytes in marker.counts["rows"]:
             if outcome == "kept" and text_bytes > 0:
                 available[language] += text_bytes
+
+    def measure_all(paths: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+        sizes = (available, config.tokenizer.train_bytes)
+        return measure(paths, output, verdict_markers, *sizes, executor, progress)
+
+    def ranked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return sorted(rows, key=lambda row: (-available[row["language"]], row["language"]))
+
+    if config.tokenizer.path:
+        given = _copy(config.tokenizer, output, executor, progress)
+        if not available:
+            return given
+        own = str(given.folder)
+        tables = measure_all([own, *(path for path in references if path != own)])
+        return replace(given, fertility=ranked(add_references(tables.pop(own), tables)))
     if not available:
         raise ValueError(
             "there is no kept document to train a tokenizer on: see report.json for why documents "
             "were dropped, or give a tokenizer (preprocess.tokenizer.path)"
         )
     stage = Stage(
-        name="train_tokenizer", version=VERSION, settings=config.tokenizer, function=train_unit
+        name="train_tokenizer",
+        version=VERSION,
+        # What others are compared with, and how documents are encoded, changes nothing here.
+        settings=replace(config.tokenizer, reference_tokenizers=(), special_strings="as_tokens"),
+        function=train_unit,
     )
     size = min(config.tokenizer.train_bytes, available.total())
     units = [
@@ -126,12 +143,16 @@ def run(
     markers = run_stage(stage, units, output, executor, progress)
     ours = markers["ours"].counts
     rows = [
-        row | {f"gpt2_split_{name}": other[name] for name in _RATIOS}
+        row | {f"gpt2_split_{name}": other[name] for name in RATIOS}
         for row, other in zip(ours["fertility"], markers["gpt2"].counts["fertility"], strict=True)
     ]
-    rows.sort(key=lambda row: (-available[row["language"]], row["language"]))
+    if references:
+        rows = add_references(rows, measure_all(references))
     return TokenizerResult(
-        folder=_folder(output), fingerprint=ours["fingerprint"], eod=ours["eod"], fertility=rows
+        folder=_folder(output),
+        fingerprint=ours["fingerprint"],
+        eod=ours["eod"],
+        fertility=ranked(rows),
     )
 
 
@@ -219,44 +240,6 @@ def train_bpe(
 def special_tokens(eod: str) -> list[str]:
     """Return the special tokens of a trained tokenizer, EOD first: its id is 0."""
     return [eod, *(f"<|reserved_{number}|>" for number in range(NUM_RESERVED))]
-
-
-_RATIOS = ("bytes_per_token", "tokens_per_word", "tokens_per_character")
-
-
-def measure_fertility(
-    sample: Mapping[str, list[str]], count: Callable[[list[str]], int]
-) -> list[dict[str, Any]]:
-    """Return one row a language: what its first `FERTILITY_BYTES` of sample become.
-
-    Args:
-        sample: texts of each language.
-        count: tokens of some texts.
-    """
-    rows = []
-    for language, all_texts in sample.items():
-        texts: list[str] = []
-        num_bytes = 0
-        for text in all_texts:
-            if num_bytes >= FERTILITY_BYTES:
-                break
-            texts.append(text)
-            num_bytes += len(text.encode())
-        num_tokens = count(texts)
-        if num_tokens == 0:
-            continue
-        num_words = sum(len(_WORD.findall(text)) for text in texts)
-        num_characters = sum(map(len, texts))
-        rows.append(
-            {
-                "language": language,
-                "sample_bytes": num_bytes,
-                "bytes_per_token": round(num_bytes / num_tokens, 4),
-                "tokens_per_word": round(num_tokens / max(num_words, 1), 4),
-                "tokens_per_character": round(num_tokens / num_characters, 4),
-            }
-        )
-    return rows
 
 
 def _copy(

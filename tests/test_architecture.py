@@ -27,6 +27,8 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "msgspec",
             "rich",
             "langcodes",
+            "fasttext",
+            "ftfy",
             "jinja2",
         },
     },
@@ -35,7 +37,11 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "others": {"torch", "numpy", "rich", "safetensors", "tensorboard", "tokenizers"},
     },
 }
-LAZY = {"indexed_dataset": {"kernels", "fsspec"}, "kernels": set(), "pipeline": {"datasets"}}
+LAZY = {
+    "indexed_dataset": {"kernels", "fsspec"},
+    "kernels": set(),
+    "pipeline": {"datasets", "fasttext", "ftfy"},
+}
 ROOF = {f"gristmill.{path.stem}" for path in ROOT.glob("*.py")} - {"gristmill.__init__"}
 TEXT_FILES = {"sampling.py"}  # trainer files where text is made or read
 

@@ -71,7 +71,7 @@ timed("filter", filter_documents)
 clusters, kept = {}, {}
 for name, is_kept in (("kept", True), ("dropped", False)):
     for file in (folder / name).rglob("*.jsonl"):
-        for line in file.read_text(encoding="utf-8").splitlines():
+        for line in filter(None, file.read_text(encoding="utf-8").split("\n")):
             document = json.loads(line)
             number = int(document["id"])
             kept[number] = is_kept

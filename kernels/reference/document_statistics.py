@@ -34,6 +34,7 @@ from ..character_classes import (
     class_table,
 )
 from ..statistics_columns import COLUMNS
+from ..words import TITLES
 
 _POLICY = "privacy policy|terms of use|cookie policy|uses cookies|use of cookies|use cookies"
 _CITATION = re.compile(r"(\[[0-9]*\]|\[edit\]|\[citation needed\])\Z")
@@ -186,7 +187,7 @@ def closing_length(text: str) -> int:
         return len(text) - len(text.rstrip("."))
     if text[-1] == ".":
         is_initial = before & UPPER and not flags_of(text[-3:-2]) & UPPER
-        return int(len(text) > 1 and not is_initial)
+        return int(len(text) > 1 and not is_initial and text[:-1] not in TITLES)
     if text[-1] == "%":
         return int(bool(before & DIGIT))
     return int(bool(flags_of(text[-1]) & CLOSES))

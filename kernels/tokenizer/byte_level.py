@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..jit import kernel
+from ..jit import borrowing_kernel as kernel
 from .intrinsics import load_u64, prefetch, store_i32
+from .lanes import merge_side_by_side
 from .merges import merge_piece
 from .pieces import fill_bounds
 
@@ -31,7 +32,7 @@ _FACTOR_3 = np.uint64(0x165667B19E3779F9)
 
 
 class Memo(NamedTuple):
-    """One worker's memory of pieces, and its scratch; zeros when new."""
+    """One worker's memory of pieces; zeros when new."""
 
     short: Any  # uint64[8 * lines]
     long: Any  # uint64[8 * lines]
@@ -39,9 +40,9 @@ class Memo(NamedTuple):
     counts: Any  # int64[4]: ids and bytes used in the arena; pieces that were merged; wipes
     bounds: Any  # int64[BATCH + 64]
     keys: Any  # uint64[2 * (BATCH + 64)]
-    lines: Any  # int64[BATCH + 64]
-    symbols: Any  # int32[2048]
-    ranks: Any  # int32[2048]
+    lines: Any  # int64[BATCH + 64]: slot of each piece of the batch, or -1 - number of its miss
+    missed: Any  # int64[5, BATCH + 64]: start, end, place in `ids`, ids, piece of each miss
+    ids: Any  # int32[(BATCH + 64) * 256]: of the misses
     masks: Any  # uint64[32]: of bytes 0-7 and 8-15 by length
 
 
@@ -49,6 +50,14 @@ class Memo(NamedTuple):
 def _mix(value: Any) -> Any:
     value = (value ^ (value >> _32)) * _FACTOR_3
     return value ^ (value >> np.uint64(29))
+
+
+@kernel
+def short_key(data: Any, start: Any, size: Any, masks: Any) -> Any:
+    """Return the two words of a piece of up to 15 bytes."""
+    low = load_u64(data, start) & load_u64(masks, size)
+    high = load_u64(data, start + 8) & load_u64(masks, 16 + size)
+    return low, high | np.uint64(size) << _56
 
 
 @kernel
@@ -85,24 +94,6 @@ def _reserve(memo: Any, size: Any) -> Any:
         place = np.int64(0)
     memo.counts[0] = place + size
     return place
-
-
-@kernel
-def _merge(data: Any, start: Any, end: Any, tables: Any, known: Any, memo: Any, out: Any, at: Any) -> Any:
-    """Write the ids of a piece to out[at:], without the memo; return how many."""
-    memo.counts[2] += 1
-    if len(known.slots):
-        token = _find_known(data, start, end, known, memo.masks)
-        if token >= 0:
-            out[at] = np.int32(token)
-            return np.int64(1)
-    symbols, ranks = memo.symbols, memo.ranks
-    if end - start >= len(symbols):
-        symbols, ranks = np.empty(end - start + 1, np.int32), np.empty(end - start + 1, np.int32)
-    count = merge_piece(data, start, end, tables, symbols, ranks)
-    for i in range(count):
-        out[at + i] = symbols[i]
-    return count
 
 
 class KnownPieces(NamedTuple):
@@ -148,6 +139,8 @@ def _remember_short(memo: Any, line: Any, low: Any, high: Any, out: Any, at: Any
             memo.arena[place + i] = out[at + i]
         first, second = np.uint64(count) << _56, np.uint64(place)
     if memo.short[line + 1] != _0:
+        if memo.short[line] == low and memo.short[line + 1] == high:
+            return  # missed twice in one batch
         line += 4
     memo.short[line] = low
     memo.short[line + 1] = high
@@ -185,6 +178,172 @@ def _remember_long(
 
 
 @kernel
+def _short_line(low: Any, high: Any, short: Any) -> Any:
+    """Return where the line of a key begins."""
+    lines = np.uint64(len(short) // 8 - 1)
+    return np.int64(_mix(low * _FACTOR_1 + high * _FACTOR_2) & lines) * 8
+
+
+@kernel
+def _long_line(key: Any, long: Any) -> Any:
+    return np.int64((key >> _8) & np.uint64(len(long) // 8 - 1)) * 8
+
+
+@kernel
+def _find_slots(data: Any, begin: Any, count: Any, memo: Any) -> Any:
+    """Find each piece of the batch in the memo; return how many are not there."""
+    short, long, keys, lines, missed = memo.short, memo.long, memo.keys, memo.lines, memo.missed
+    misses, place = np.int64(0), np.int64(0)
+    start = begin
+    for i in range(count):
+        stop = np.int64(load_u64(memo.bounds, i))
+        size = stop - start
+        line = np.int64(load_u64(lines, i))
+        slot = np.int64(-1)
+        if size < 16:
+            low, high = load_u64(keys, 2 * i), load_u64(keys, 2 * i + 1)
+            if load_u64(short, line) == low and load_u64(short, line + 1) == high:
+                slot = line
+            elif load_u64(short, line + 4) == low and load_u64(short, line + 5) == high:
+                slot = line + 4
+        elif size <= LONGEST_KEY:
+            key = load_u64(keys, 2 * i)
+            for j in range(4):
+                if load_u64(long, line + 2 * j) == key:
+                    meta = load_u64(long, line + 2 * j + 1)
+                    at = np.int64(meta & np.uint64(0xFFFFFFFF))
+                    if np.int64((meta >> _32) & np.uint64(0xFF)) == size and _same(
+                        data, start, stop, memo.arena, at, memo.masks
+                    ):
+                        slot = line + 2 * j
+                        break
+        if slot < 0 and size <= LONGEST_KEY:
+            missed[0, misses] = start
+            missed[1, misses] = stop
+            missed[2, misses] = place
+            missed[3, misses] = -1
+            missed[4, misses] = i
+            misses += 1
+            slot = -misses
+            place += size
+        lines[i] = slot
+        start = stop
+    return misses
+
+
+@kernel
+def _merge_missed(
+    data: Any, misses: Any, tables: Any, known: Any, memo: Any, scratch: Any, lanes: Any
+) -> None:
+    """Give ids to the pieces that the memo does not have."""
+    missed = memo.missed
+    memo.counts[2] += misses
+    if len(known.slots):
+        for i in range(misses):
+            token = _find_known(data, missed[0, i], missed[1, i], known, memo.masks)
+            if token >= 0:
+                memo.ids[missed[2, i]] = np.int32(token)
+                missed[3, i] = 1
+    merge_side_by_side(
+        data,
+        missed[0],
+        missed[1],
+        misses,
+        tables,
+        scratch,
+        lanes,
+        memo.ids,
+        missed[2],
+        missed[3],
+    )
+
+
+@kernel
+def _write_batch(
+    data: Any,
+    begin: Any,
+    count: Any,
+    tables: Any,
+    known: Any,
+    memo: Any,
+    scratch: Any,
+    out: Any,
+    total: Any,
+) -> Any:
+    """Write the ids of a batch to out[total:]; return their end."""
+    short, long, lines, missed, arena = memo.short, memo.long, memo.lines, memo.missed, memo.arena
+    start = begin
+    for i in range(count):
+        stop = np.int64(load_u64(memo.bounds, i))
+        size = stop - start
+        slot = np.int64(load_u64(lines, i))
+        if size < 16 and slot >= 0:
+            first, second = load_u64(short, slot + 2), load_u64(short, slot + 3)
+            found = np.int64(first >> _56)
+            if found <= 4:
+                store_i32(out, total, np.int64(first & _ID))
+                store_i32(out, total + 1, np.int64((first >> _28) & _ID))
+                store_i32(out, total + 2, np.int64(second & _ID))
+                store_i32(out, total + 3, np.int64(second >> _28))
+            else:
+                place = np.int64(second)
+                for j in range(found):
+                    store_i32(out, total + j, np.int64(arena[place + j]))
+        elif size > LONGEST_KEY:
+            token = np.int64(-1)
+            if len(known.slots):
+                token = _find_known(data, start, stop, known, memo.masks)
+            if token >= 0:
+                out[total] = np.int32(token)
+                found = np.int64(1)
+            else:
+                found = np.int64(merge_piece(data, start, stop, tables, scratch))
+                for j in range(found):
+                    store_i32(out, total + j, np.int64(scratch.symbols[j]))
+        elif slot >= 0:
+            meta = load_u64(long, slot + 1)
+            found = np.int64(meta >> _40)
+            place = np.int64(meta & np.uint64(0xFFFFFFFF)) + (size + 7) // 8 * 2
+            for j in range(found):
+                store_i32(out, total + j, np.int64(arena[place + j]))
+        else:
+            place, found = missed[2, -1 - slot], missed[3, -1 - slot]
+            for j in range(found):
+                store_i32(out, total + j, np.int64(memo.ids[place + j]))
+        total += found
+        start = stop
+    return total
+
+
+@kernel
+def _remember(
+    data: Any, start: Any, end: Any, piece: Any, place: Any, count: Any, memo: Any
+) -> None:
+    low, high = memo.keys[2 * piece], memo.keys[2 * piece + 1]
+    if end - start < 16:
+        line = _short_line(low, high, memo.short)
+        _remember_short(memo, line, low, high, memo.ids, place, count)
+    else:
+        line = _long_line(low, memo.long)
+        _remember_long(memo, line, low, data, start, end, memo.ids, place, count)
+
+
+@kernel
+def seed_memo(data: Any, offsets: Any, ids: Any, memo: Any) -> None:
+    """Remember strings of up to 15 bytes that are one id each.
+
+    data, offsets: uint8[n], readable for 64 bytes behind; int64[num_strings + 1].
+    """
+    for i in range(len(ids)):
+        start, size = offsets[i], offsets[i + 1] - offsets[i]
+        if size > 0 and size < 16:
+            low, high = short_key(data, start, size, memo.masks)
+            memo.ids[0] = ids[i]
+            line = _short_line(low, high, memo.short)
+            _remember_short(memo, line, low, high, memo.ids, np.int64(0), np.int64(1))
+
+
+@kernel
 def encode_byte_level(
     data: Any,
     starts: Any,
@@ -196,6 +355,8 @@ def encode_byte_level(
     tables: Any,
     known: Any,
     memo: Any,
+    scratch: Any,
+    lanes: Any,
     out: Any,
     segment_ids: Any,
 ) -> Any:
@@ -207,15 +368,13 @@ def encode_byte_level(
         tokens: int32[num_segments]: -1, or an id that stands for the segment.
         stage1, stage2: classes of code points (`classes.py`).
         rules: how text is cut into pieces (`scan.py`).
-        tables, known, memo: see their classes.
+        tables, known, memo, scratch, lanes: see their classes; scratch for the longest segment.
         out: int32[at least bytes + num_segments + 16], the ids.
         segment_ids: int64[num_segments + 1]: ids before each segment.
     """
     total = np.int64(0)
     bounds, keys, lines = memo.bounds, memo.keys, memo.lines
-    masks, short, long = memo.masks, memo.short, memo.long
-    short_mask = np.uint64(len(short) // 8 - 1)
-    long_mask = np.uint64(len(long) // 8 - 1)
+    masks, short, long, missed = memo.masks, memo.short, memo.long, memo.missed
     segment_ids[0] = 0
     for segment in range(len(starts)):
         if tokens[segment] >= 0:
@@ -228,70 +387,28 @@ def encode_byte_level(
             count, behind = fill_bounds(data, begin, end, stage1, stage2, rules, bounds)
             start = begin
             for i in range(count):
-                stop = bounds[i]
+                stop = np.int64(load_u64(bounds, i))
                 size = stop - start
                 if size < 16:
-                    low = load_u64(data, start) & masks[size]
-                    high = (load_u64(data, start + 8) & masks[16 + size]) | np.uint64(size) << _56
+                    low, high = short_key(data, start, size, masks)
                     keys[2 * i] = low
                     keys[2 * i + 1] = high
-                    line = np.int64(_mix(low * _FACTOR_1 + high * _FACTOR_2) & short_mask) * 8
+                    line = _short_line(low, high, short)
                     prefetch(short, line)
                     lines[i] = line
                 elif size <= LONGEST_KEY:
                     key = hash_bytes(data, start, stop, masks)
                     keys[2 * i] = key
-                    line = np.int64((key >> _8) & long_mask) * 8
+                    line = _long_line(key, long)
                     prefetch(long, line)
                     lines[i] = line
                 start = stop
-            start = begin
-            for i in range(count):
-                stop = bounds[i]
-                size = stop - start
-                if size < 16:
-                    line = lines[i]
-                    low, high = keys[2 * i], keys[2 * i + 1]
-                    if short[line] != low or short[line + 1] != high:
-                        line += 4
-                    if short[line] == low and short[line + 1] == high:
-                        first, second = short[line + 2], short[line + 3]
-                        found = np.int64(first >> _56)
-                        if found <= 4:
-                            store_i32(out, total, np.int64(first & _ID))
-                            store_i32(out, total + 1, np.int64((first >> _28) & _ID))
-                            store_i32(out, total + 2, np.int64(second & _ID))
-                            store_i32(out, total + 3, np.int64(second >> _28))
-                        else:
-                            place = np.int64(second)
-                            for j in range(found):
-                                out[total + j] = memo.arena[place + j]
-                    else:
-                        found = _merge(data, start, stop, tables, known, memo, out, total)
-                        _remember_short(memo, lines[i], low, high, out, total, found)
-                elif size <= LONGEST_KEY:
-                    key = keys[2 * i]
-                    line = lines[i]
-                    found = np.int64(-1)
-                    for j in range(4):
-                        if long[line + 2 * j] == key:
-                            meta = long[line + 2 * j + 1]
-                            place = np.int64(meta & np.uint64(0xFFFFFFFF))
-                            if np.int64((meta >> _32) & np.uint64(0xFF)) == size and _same(
-                                data, start, stop, memo.arena, place, masks
-                            ):
-                                found = np.int64(meta >> _40)
-                                place += (size + 7) // 8 * 2
-                                for k in range(found):
-                                    out[total + k] = memo.arena[place + k]
-                                break
-                    if found < 0:
-                        found = _merge(data, start, stop, tables, known, memo, out, total)
-                        _remember_long(memo, line, key, data, start, stop, out, total, found)
-                else:
-                    found = _merge(data, start, stop, tables, known, memo, out, total)
-                total += found
-                start = stop
+            misses = _find_slots(data, begin, count, memo)
+            if misses > 0:
+                _merge_missed(data, misses, tables, known, memo, scratch, lanes)
+            total = _write_batch(data, begin, count, tables, known, memo, scratch, out, total)
+            for i in range(misses):
+                _remember(data, missed[0, i], missed[1, i], missed[4, i], missed[2, i], missed[3, i], memo)
             begin = behind
         segment_ids[segment + 1] = total
     return total

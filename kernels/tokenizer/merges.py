@@ -22,7 +22,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..jit import kernel
+from ..jit import as_readonly
+from ..jit import borrowing_kernel as kernel
+from .intrinsics import prefetch
 
 RANK_BITS, ID_BITS = 24, 20
 NO_RANK = np.int32((1 << RANK_BITS) - 1)
@@ -49,6 +51,38 @@ class MergeTables(NamedTuple):
     risk_behind: Any  # int32[65536]: by last byte of the character << 8 | byte behind
     slots: Any  # uint64[power of two]: the rank table
     rank_ids: Any  # int32[num_ranks]: merged id of each rank
+
+
+class Scratch(NamedTuple):
+    """Where merges happen: each array as long as the longest piece has bytes, and 2 more."""
+
+    symbols: Any  # int32[n]
+    ranks: Any  # int32[n]
+    before: Any  # int32[n]
+    behind: Any  # int32[n]
+    heap: Any  # int64[2 * n]
+
+
+def empty_tables() -> MergeTables:
+    """Return tables without merges, in which each byte is its own id."""
+    none = np.full(65536, NO_RANK, np.int32)
+    return MergeTables(
+        byte_ids=as_readonly(np.arange(256, dtype=np.int32), np.int32),
+        byte_pairs=as_readonly(none, np.int32),
+        char_ids=as_readonly(np.full(65536, -1, np.int32), np.int32),
+        char_ranks=as_readonly(none, np.int32),
+        risk_before=as_readonly(none, np.int32),
+        risk_behind=as_readonly(none, np.int32),
+        slots=as_readonly(np.full(16, _EMPTY, np.uint64), np.uint64),
+        rank_ids=as_readonly(np.zeros(1, np.int32), np.int32),
+    )
+
+
+@kernel
+def pair_place(slots: Any, left: Any, right: Any) -> Any:
+    """Return the slot at which the search for a pair begins."""
+    mixed = ((np.uint64(left) << _ID_BITS) | np.uint64(right)) * _PAIR_FACTOR
+    return np.int64((mixed ^ (mixed >> np.uint64(32))) & (np.uint64(len(slots)) - _1))
 
 
 @kernel
@@ -81,10 +115,21 @@ def insert_pairs(slots: Any, left: Any, right: Any, ranks: Any) -> None:
 
 
 @kernel
-def first_symbols(data: Any, start: Any, end: Any, tables: Any, symbols: Any, ranks: Any) -> Any:
+def _first_rank(slots: Any, left: Any, right: Any, ask: Any) -> Any:
+    if ask:
+        prefetch(slots, pair_place(slots, left, right))
+        return np.int32(-1)
+    return pair_rank(slots, left, right)
+
+
+@kernel
+def first_symbols(
+    data: Any, start: Any, end: Any, tables: Any, symbols: Any, ranks: Any, ask: Any
+) -> Any:
     """Write the symbols that a piece begins with, and the ranks of neighbours; return how many.
 
     symbols, ranks: int32[at least end - start + 1]; the last symbol has rank NO_RANK.
+    ask: only ask for the slots of pairs other than of two bytes; their ranks are then -1.
     """
     count = np.int64(0)
     at = start
@@ -116,7 +161,7 @@ def first_symbols(data: Any, start: Any, end: Any, tables: Any, symbols: Any, ra
                     symbol = np.int32(-1)
         if symbol >= 0:
             if count > 0:
-                ranks[count - 1] = pair_rank(tables.slots, symbols[count - 1], symbol)
+                ranks[count - 1] = _first_rank(tables.slots, symbols[count - 1], symbol, ask)
             symbols[count] = symbol
             count += 1
             last_byte = np.int64(-1)
@@ -132,7 +177,7 @@ def first_symbols(data: Any, start: Any, end: Any, tables: Any, symbols: Any, ra
             if last_byte >= 0:
                 ranks[count - 1] = tables.byte_pairs[last_byte << 8 | byte]
             elif count > 0:
-                ranks[count - 1] = pair_rank(tables.slots, symbols[count - 1], symbol)
+                ranks[count - 1] = _first_rank(tables.slots, symbols[count - 1], symbol, ask)
             symbols[count] = symbol
             count += 1
             last_byte = byte
@@ -182,15 +227,14 @@ def _sift_down(heap: Any, at: Any, size: Any) -> None:
 
 
 @kernel
-def merge_long(symbols: Any, ranks: Any, count: Any, slots: Any, rank_ids: Any) -> Any:
+def merge_long(scratch: Any, count: Any, slots: Any, rank_ids: Any) -> Any:
     """Merge in place with a heap of (rank, place): n log n for n symbols; return how many stay.
 
     An entry whose rank is no longer the one at its place is stale and skipped. A merge takes one
     entry away and adds two at most, so the heap never holds more than 2 * count.
     """
-    before = np.empty(count, np.int32)
-    behind = np.empty(count, np.int32)
-    heap = np.empty(2 * count + 2, np.int64)
+    symbols, ranks, heap = scratch.symbols, scratch.ranks, scratch.heap
+    before, behind = scratch.before, scratch.behind
     size = np.int64(0)
     for i in range(count):
         before[i] = np.int32(i - 1)
@@ -246,12 +290,10 @@ def merge_long(symbols: Any, ranks: Any, count: Any, slots: Any, rank_ids: Any) 
 
 
 @kernel
-def merge_piece(data: Any, start: Any, end: Any, tables: Any, symbols: Any, ranks: Any) -> Any:
-    """Write the ids of the piece data[start:end] to `symbols`; return how many.
-
-    symbols, ranks: int32[at least end - start + 1].
-    """
-    count = first_symbols(data, start, end, tables, symbols, ranks)
+def merge_piece(data: Any, start: Any, end: Any, tables: Any, scratch: Any) -> Any:
+    """Write the ids of the piece data[start:end] to `scratch.symbols`; return how many."""
+    symbols, ranks = scratch.symbols, scratch.ranks
+    count = first_symbols(data, start, end, tables, symbols, ranks, False)
     if count <= SHORT:
         return merge_short(symbols, ranks, count, tables.slots, tables.rank_ids)
-    return merge_long(symbols, ranks, count, tables.slots, tables.rank_ids)
+    return merge_long(scratch, count, tables.slots, tables.rank_ids)

@@ -76,7 +76,9 @@ def _build_trie(added: list[dict[str, Any]], skip_special: bool) -> TokenTrie | 
         for token in added
     ]
     return TokenTrie(
-        first_bytes=as_readonly(np.array(first if len(first) <= MOST_FIRST_BYTES else [], np.uint8), np.uint8),
+        first_bytes=as_readonly(
+            np.array(first if len(first) <= MOST_FIRST_BYTES else [], np.uint8), np.uint8
+        ),
         begins=as_readonly(begins, bool),
         edges=as_readonly(edges, np.int64),
         tokens=as_readonly(tokens, np.int32),

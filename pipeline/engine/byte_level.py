@@ -9,11 +9,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...kernels.jit import as_readonly
-from ...kernels.tokenizer.byte_level import BATCH, KnownPieces, Memo, encode_byte_level, hash_bytes
+from ...kernels.tokenizer.byte_level import (
+    BATCH,
+    KnownPieces,
+    Memo,
+    encode_byte_level,
+    hash_bytes,
+    seed_memo,
+)
 from ...kernels.tokenizer.characters import find_unmerged, measure_characters
 from ...kernels.tokenizer.classes import load_classes
-from ...kernels.tokenizer.merges import ALWAYS, ID_BITS, NO_RANK, RANK_BITS, MergeTables, insert_pairs
+from ...kernels.tokenizer.lanes import Lanes, new_lanes
+from ...kernels.tokenizer.merges import (
+    ALWAYS,
+    ID_BITS,
+    NO_RANK,
+    RANK_BITS,
+    MergeTables,
+    Scratch,
+    insert_pairs,
+)
 from ...kernels.tokenizer.nfc import compose_segments, first_odd, load_compose_tables
+from ...kernels.tokenizer.piece_merges import new_scratch
 from ...kernels.tokenizer.pieces import SLACK, prefix_spaces
 from .. import cuts
 from ..token_bytes import byte_level_alphabet
@@ -41,9 +58,9 @@ class NfcNormalizer:
             return data, segments
         out = np.empty(3 * (end - begin) + SLACK, np.uint8)
         starts, ends = np.empty_like(segments.starts), np.empty_like(segments.ends)
-        compose_segments(
-            data, segments.starts, segments.ends, segments.tokens, tables, out, starts, ends
-        )
+        longest = 2 * int((segments.ends - segments.starts).max()) + 4
+        codes, orders = np.empty(longest, np.int64), np.empty(longest, np.int64)
+        compose_segments(data, *segments[:3], tables, codes, orders, out, starts, ends)
         return as_readonly(out, np.uint8), segments._replace(starts=starts, ends=ends)
 
 
@@ -54,14 +71,18 @@ class ByteLevelModel:
     rules: int
     tables: MergeTables
     known: KnownPieces
+    seeds: tuple[Any, Any, Any]
+    """(data, offsets, ids) of strings that are one id: what a new memo knows."""
     prefix_space: bool
     normalizer: NfcNormalizer | None
     cuts: str | None
     expansion: int = 1
 
-    def new_state(self) -> Memo:
+    def new_state(self) -> State:
         """Return an empty memo."""
-        return new_memo(SHORT_LINES, LONG_LINES, ARENA)
+        memo = new_memo(SHORT_LINES, LONG_LINES, ARENA)
+        seed_memo(*self.seeds, memo)
+        return State(memo, new_scratch(1 << 12), new_lanes())
 
     def encode_segments(
         self,
@@ -82,6 +103,9 @@ class ByteLevelModel:
             moved = np.empty_like(starts), np.empty_like(ends)
             prefix_spaces(data, starts, ends, tokens, spaced, *moved)
             data, (starts, ends) = as_readonly(spaced, np.uint8), moved
+        longest = int((ends - starts).max(initial=0)) + 2
+        if longest > len(state.scratch.symbols):
+            state.scratch = new_scratch(2 * longest)
         return int(
             encode_byte_level(
                 data,
@@ -93,11 +117,22 @@ class ByteLevelModel:
                 np.int64(self.rules),
                 self.tables,
                 self.known,
-                state,
+                state.memo,
+                state.scratch,
+                state.lanes,
                 out,
                 segment_ids,
             )
         )
+
+
+@dataclass(slots=True)
+class State:
+    """What a worker has beside the tables."""
+
+    memo: Memo
+    scratch: Scratch
+    lanes: Lanes
 
 
 def new_memo(short_lines: int, long_lines: int, arena: int) -> Memo:
@@ -114,8 +149,8 @@ def new_memo(short_lines: int, long_lines: int, arena: int) -> Memo:
         bounds=np.zeros(BATCH + SLACK, np.int64),
         keys=np.zeros(2 * (BATCH + SLACK), np.uint64),
         lines=np.zeros(BATCH + SLACK, np.int64),
-        symbols=np.zeros(2048, np.int32),
-        ranks=np.zeros(2048, np.int32),
+        missed=np.zeros((5, BATCH + SLACK), np.int64),
+        ids=np.zeros((BATCH + SLACK) * 256, np.int32),
         masks=masks,
     )
 
@@ -144,13 +179,12 @@ def compile_model(config: dict[str, Any], vocabulary: dict[str, int]) -> ByteLev
     if len(merges) >= NO_RANK:
         raise UnsupportedError(f"more than {(1 << RANK_BITS) - 2} merges")
     tables = _merge_tables(vocabulary, merges)
-    known = KnownPieces(np.zeros(0, np.uint64), np.zeros(16, np.int32))
-    if model.get("ignore_merges"):
-        known = _known_pieces(vocabulary, tables)
+    known, seeds = _whole_pieces(vocabulary, tables, bool(model.get("ignore_merges")))
     return ByteLevelModel(
         rules=rules,
         tables=tables,
         known=known,
+        seeds=seeds,
         prefix_space=prefix_space,
         normalizer=NfcNormalizer() if steps else None,
         cuts=cuts.find_rule(config),
@@ -166,7 +200,7 @@ def _merge_tables(vocabulary: dict[str, int], merges: list[list[str]]) -> MergeT
     right = np.array([vocabulary[b] for _, b in merges], np.int32)
     rank_ids = np.array([vocabulary[a + b] for a, b in merges] or [0], np.int32)
     ranks = np.arange(len(merges), dtype=np.int32)
-    slots = np.full(1 << max(int(2 * len(merges)).bit_length(), 4), 0xFFFFFFFFFFFFFFFF, np.uint64)
+    slots = np.full(_table_size(len(merges)), 0xFFFFFFFFFFFFFFFF, np.uint64)
     insert_pairs(slots, left, right, ranks)
     char_ids, char_ranks = np.empty(65536, np.int32), np.empty(65536, np.int32)
     measure_characters(byte_ids, slots, rank_ids, char_ids, char_ranks)
@@ -182,6 +216,11 @@ def _merge_tables(vocabulary: dict[str, int], merges: list[list[str]]) -> MergeT
         slots=as_readonly(slots, np.uint64),
         rank_ids=as_readonly(rank_ids, np.int32),
     )
+
+
+def _table_size(num_entries: int) -> int:
+    """Return a power of two that entries fill to 0.65 at most."""
+    return max(16, 1 << int(num_entries / 0.65).bit_length())
 
 
 def _byte_pairs(
@@ -238,7 +277,9 @@ def _settle_characters(
 ) -> None:
     """Take away characters that may not begin whole, and mark those that always may."""
     codes = np.flatnonzero(char_ids >= 0)
-    used = np.full(max(int(char_ids.max()), int(left.max(initial=0)), int(right.max(initial=0))) + 1, NO_RANK)
+    used = np.full(
+        max(int(char_ids.max()), int(left.max(initial=0)), int(right.max(initial=0))) + 1, NO_RANK
+    )
     np.minimum.at(used, left, ranks)
     np.minimum.at(used, right, ranks)
     # A byte without a symbol is dropped: its neighbours meet, whatever bytes stand between.
@@ -258,20 +299,39 @@ def _settle_characters(
     char_ids[codes[always]] += ALWAYS
 
 
-def _known_pieces(vocabulary: dict[str, int], tables: MergeTables) -> KnownPieces:
-    """Return the entries of the vocabulary that `ignore_merges` gives and the merges do not."""
+def _whole_pieces(
+    vocabulary: dict[str, int], tables: MergeTables, ignore_merges: bool
+) -> tuple[KnownPieces, tuple[Any, Any, Any]]:
+    """Return the entries that `ignore_merges` alone gives, and those that are one id anyway."""
     alphabet = byte_level_alphabet()
     table = {ord(character): byte for character, byte in alphabet.items()}
     pieces = []
     for token, i in vocabulary.items():
-        if token and all(character in alphabet for character in token):
+        if token and alphabet.keys() >= set(token):
             pieces.append((token.translate(table).encode("latin-1"), i))
-    data = np.frombuffer(b"".join(piece for piece, _ in pieces) + bytes(SLACK), np.uint8)
-    offsets = np.cumsum([0, *(len(piece) for piece, _ in pieces)])
-    ids = np.array([i for _, i in pieces], np.int32)
+    pieces.sort(key=lambda piece: piece[1])  # frequent ones first
+    data, offsets, ids = _pack(pieces)
     unmerged = np.zeros(len(ids), bool)
-    find_unmerged(as_readonly(data, np.uint8), offsets, ids, tables, unmerged)
-    chosen = [pieces[i] for i in np.flatnonzero(unmerged).tolist()]
+    longest = int(np.diff(offsets).max(initial=0))
+    find_unmerged(data, offsets, ids, tables, new_scratch(longest + 2), unmerged)
+    seeds = data, offsets, ids
+    known = KnownPieces(np.zeros(0, np.uint64), np.zeros(16, np.int32))
+    if ignore_merges:
+        known = _known_pieces([pieces[i] for i in np.flatnonzero(unmerged).tolist()])
+    else:
+        seeds = _pack([pieces[i] for i in np.flatnonzero(~unmerged).tolist()])
+    return known, seeds
+
+
+def _pack(pieces: list[tuple[bytes, int]]) -> tuple[Any, Any, Any]:
+    data = np.frombuffer(b"".join(piece for piece, _ in pieces) + bytes(SLACK), np.uint8)
+    offsets = np.cumsum([0, *(len(piece) for piece, _ in pieces)], dtype=np.int64)
+    ids = np.array([i for _, i in pieces], np.int32)
+    return as_readonly(data, np.uint8), offsets, ids
+
+
+def _known_pieces(chosen: list[tuple[bytes, int]]) -> KnownPieces:
+    """Return a hash table of pieces and their ids."""
     if not chosen:
         return KnownPieces(np.zeros(0, np.uint64), np.zeros(16, np.int32))
     masks = new_memo(1, 1, 16).masks

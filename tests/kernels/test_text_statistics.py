@@ -89,6 +89,7 @@ def test_the_kernel_counts_what_the_twin_counts(texts):
         ("see http://a.b/c?d=e, or www.x.org", "see http://a.b/c?d=e , or www.x.org"),
         ("漢字、かな。", "漢 字 、 か な 。"),
         ("ไปไหน", "ไ ป ไ ห น"),
+        ("Dr. No met John.", "Dr. No met John ."),
         ("l'homme aujourd'hui", "l'homme aujourd'hui"),
         ("स्कूल क्षत्रिय", "स्कूल क्षत्रिय"),
     ],

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from gristmill.pipeline import dedup, jaccard
+from gristmill.pipeline import dedup_near, dedup_run, jaccard
 
 from .dedup_runs import Run, document_id, edit, make_text
 
@@ -249,8 +249,8 @@ def test_running_again_does_nothing_and_a_lost_file_is_made_again_alike(tmp_path
     def fail(*_):
         raise AssertionError("this stage was done")
 
-    monkeypatch.setattr(dedup, "write_keys", fail)
-    monkeypatch.setattr(dedup, "write_buckets", fail)
+    monkeypatch.setattr(dedup_run, "write_keys", fail)
+    monkeypatch.setattr(dedup_near, "write_buckets", fail)
     run.dedup()
 
     assert run.verdict_bytes() == before

@@ -25,8 +25,8 @@ from gristmill.pipeline.progress import Bar, Progress
 from gristmill.pipeline.report import Report, Tally, show_report
 
 STAGES = (
-    "clean", "keys", "group", "shingles", "verify", "verdicts", "train_tokenizer", "tokenize",
-    "pack",
+    "clean", "keys", "exact", "buckets", "components", "shingles", "boilerplate", "verify",
+    "verdicts", "train_tokenizer", "tokenize", "pack",
 )  # fmt: skip
 
 ROOM_BYTES = 400
@@ -65,7 +65,7 @@ def write_corpus(path: Path) -> PreprocessConfig:
             file.write(json.dumps({"text": text, "language": "en"}) + "\n")
     return PreprocessConfig(
         sources=(SourceConfig(path=str(path)),),
-        dedup=DedupConfig(partitions=1),
+        dedup=DedupConfig(partitions=1, boilerplate_documents=2),
         tokenizer=TokenizerConfig(vocab_size=400, train_bytes=30_000),
     )
 

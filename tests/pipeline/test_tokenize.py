@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gristmill.pipeline import Tokenizer, cuts
-from gristmill.pipeline.config import PackConfig, PreprocessConfig
+from gristmill.pipeline.config import PackConfig, PreprocessConfig, TokenizerConfig
 from gristmill.pipeline.executors import LocalExecutor
 from gristmill.pipeline.kept_documents import read_kept
 from gristmill.pipeline.placement import keyed_hash
@@ -141,6 +141,10 @@ def test_a_document_too_long_for_the_tokenizer_is_dropped_counted_and_named(
 ) -> None:
     monkeypatch.setattr(cuts, "MAX_PIECE_BYTES", 1000)
     monkeypatch.setattr(cuts, "PIECE_BYTES", 100)
+    monkeypatch.setattr(  # our engine needs no cuts
+        "gristmill.pipeline.tokenize.open_cached",
+        lambda path, eod, special: Tokenizer(path, eod=eod, delegate=True),
+    )
     rows = [
         make_row("short", offset=1),
         make_row("x" * 1500, offset=2),
@@ -167,7 +171,7 @@ def test_a_unit_without_kept_documents_gives_an_empty_run(
     markers = tokenize(tmp_path, write_units(tmp_path, units), tokenizer)
 
     for name in units:
-        assert markers[name].counts == {"rows": [], "dropped": [], "cut": []}
+        assert markers[name].counts == {"rows": [], "dropped": [], "cut": [], "special": {}}
         assert len(Run(tmp_path / "work" / "runs" / name).rows) == 0
 
 
@@ -228,3 +232,27 @@ def test_keyed_hashes_are_uniform_and_differ_by_seed_and_purpose() -> None:
         counts = np.bincount((one >> np.uint64(60)).astype(int), minlength=16)
         assert counts.min() > 180
     assert len({one.tobytes() for one in hashes.values()}) == 6
+
+
+@pytest.mark.parametrize("mode", ["as_tokens", "as_text"])
+def test_special_tokens_that_texts_spell_out_are_counted_or_encoded_as_text(
+    tmp_path: Path, make_row, write_units, tokenizer: TokenizerResult, mode: str
+) -> None:
+    rows = [make_row("one <|endoftext|> two", offset=1), make_row("<|reserved_0|>", offset=2)]
+    config = PreprocessConfig(tokenizer=TokenizerConfig(special_strings=mode))
+
+    markers = run(
+        config,
+        tmp_path,
+        write_units(tmp_path, {"u": rows}),
+        tokenizer,
+        LocalExecutor(1),
+        Progress(quiet=True),
+    )
+
+    expected = {"<|endoftext|>": 1, "<|reserved_0|>": 1} if mode == "as_tokens" else {}
+    assert markers["u"].counts["special"] == expected
+    ends = 2 + (mode == "as_tokens")
+    eod_id = Tokenizer(str(tokenizer.folder)).eod_id
+    tokens = np.fromfile(tmp_path / "work" / "runs" / "u.bin", np.uint16)
+    assert int((tokens == eod_id).sum()) == ends

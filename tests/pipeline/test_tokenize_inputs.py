@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import tokenizers
 import zstandard
 
 from gristmill.indexed_dataset import DatasetManifest, IndexedDataset, PrefixExistsError
-from gristmill.pipeline import cuts, encode_inputs
+from gristmill.pipeline import Tokenizer, cuts, encode_inputs, tokenize_inputs
 from gristmill.pipeline.progress import Progress
 from gristmill.pipeline.tokenize_inputs import tokenize_files
 from gristmill.pipeline.tokenizer_files import TokenizerError
@@ -230,6 +231,8 @@ def test_a_document_too_long_for_the_tokenizer_is_rejected_by_name(
 ) -> None:
     monkeypatch.setattr(cuts, "MAX_PIECE_BYTES", 1000)
     monkeypatch.setattr(cuts, "PIECE_BYTES", 100)
+    delegating = functools.partial(Tokenizer, delegate=True)  # our engine needs no cuts
+    monkeypatch.setattr(tokenize_inputs, "Tokenizer", delegating)
     path = write_jsonl(
         tmp_path / "in.jsonl", [{"text": "a b"}, {"text": "x" * 1500}, {"text": "c d " * 500}]
     )

@@ -17,7 +17,7 @@ from gristmill.indexed_dataset import IndexedDataset, PrefixBusyError, verify
 from gristmill.pipeline import encode_inputs, lines, token_journal
 from gristmill.pipeline.executors import UnitError
 from gristmill.pipeline.progress import Progress
-from gristmill.pipeline.token_journal import EncodedKey, TokenJournal
+from gristmill.pipeline.token_journal import EncodedKey, EncodedPart, TokenJournal
 from gristmill.pipeline.tokenize_inputs import tokenize_files
 from gristmill.pipeline.train_tokenizer import special_tokens, train_bpe
 
@@ -228,7 +228,8 @@ def test_the_journal_goes_on_with_checksums_in_the_middle_of_a_block(
             tokens=tokens, lengths=np.array([5], np.int32), text_bytes=9, max_token_id=number + 4
         )
         origin = np.array([[0, number]], np.int64)
-        journal.add([key], origin, [], position=(number + 1, 0), input_bytes=1)
+        part = EncodedPart(keys=[key], origins=origin)
+        journal.add([part], [], position=(number + 1, 0), input_bytes=1)
 
     with TokenJournal(tmp_path / "whole", "x", 1, np.dtype("<u2")) as journal:
         for number in range(12):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import tokenizers
 from gristmill.pipeline import Tokenizer
 from gristmill.pipeline.config import PreprocessConfig, TokenizerConfig
 from gristmill.pipeline.executors import LocalExecutor
+from gristmill.pipeline.fertility import count_words
 from gristmill.pipeline.progress import Progress
 from gristmill.pipeline.tokenizer_files import TokenizerError
 from gristmill.pipeline.tokenizer_sample import read_sample, share_bytes
@@ -196,3 +198,58 @@ def test_nothing_to_train_on_is_an_error(tmp_path: Path, make_row, write_units) 
 
     with pytest.raises(ValueError, match="no kept document to train"):
         train(TokenizerConfig(), tmp_path, markers)
+
+
+def test_reference_tokenizers_are_measured_on_the_same_sample(
+    tmp_path: Path, rows, write_units
+) -> None:
+    other = tmp_path / "other.json"
+    other.write_text(train_bpe([ENGLISH] * 3, vocab_size=300, special_tokens=[]))
+    markers = write_units(tmp_path, {"u": rows})
+    plain = TokenizerConfig(vocab_size=600, train_bytes=50_000)
+
+    result = train(replace(plain, reference_tokenizers=(str(other),)), tmp_path, markers)
+
+    row = next(row for row in result.fertility if row["language"] == "tha_Thai")  # all of it
+    texts = [one.text for one in rows if one.language == "tha_Thai"]
+    num_tokens = sum(map(len, Tokenizer(str(other)).encode_batch(texts)))
+    measured = row["references"][str(other)]
+    assert measured["bytes_per_token"] == pytest.approx(row["sample_bytes"] / num_tokens, abs=1e-4)
+    assert measured["tokens_per_byte"] == pytest.approx(num_tokens / row["sample_bytes"], abs=1e-4)
+    assert all(str(other) in row["references"] for row in result.fertility)
+    before = files(result)
+    again = train(plain, tmp_path, markers)
+    assert files(again) == before
+    assert "references" not in again.fertility[0]
+
+
+def test_a_given_tokenizer_is_measured_beside_references(tmp_path: Path, rows, write_units) -> None:
+    paths = []
+    for name, size in (("given", 400), ("other", 300)):
+        paths.append(str(tmp_path / f"{name}.json"))
+        content = train_bpe([ENGLISH] * 3, vocab_size=size, special_tokens=["<|endoftext|>"])
+        Path(paths[-1]).write_text(content)
+    config = TokenizerConfig(path=paths[0], reference_tokenizers=(paths[1],), train_bytes=50_000)
+
+    result = train(config, tmp_path, write_units(tmp_path, {"u": rows}))
+
+    assert [row["language"] for row in result.fertility] == ["eng_Latn", "hin_Deva", "tha_Thai"]
+    english = result.fertility[0]
+    assert english["bytes_per_token"] > english["references"][paths[1]]["bytes_per_token"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("two words", 2),
+        ("two words 三个字", 5),
+        ("かなと漢字", 5),
+        ("e\u0301t\u00e9, naïve!", 2),
+        ("हिन्दी में", 2),
+        ("น้ำ", 2),  # two letters, one tone mark
+        ("བོད་ཡིག་", 2),
+        (" \n", 0),
+    ],
+)
+def test_words_are_counted_by_the_way_a_script_is_written(text: str, words: int) -> None:
+    assert count_words(text) == words
