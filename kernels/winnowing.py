@@ -76,7 +76,9 @@ def _winnow(
         for index in range(length - 1):
             rolling = rolling * _BASE + (np.uint64(data[first + index]) + _ONE)
         chosen, smallest = np.int64(-1), _NOWHERE
+        slot = np.int64(-1)  # of `place` in the ring
         for place in range(num_places):
+            slot = slot + 1 if slot + 1 < spacing else np.int64(0)
             entering = data[first + place + length - 1]
             rolling = rolling * _BASE + (np.uint64(entering) + _ONE)
             if place > 0:
@@ -84,14 +86,15 @@ def _winnow(
             value = _NOWHERE
             if not _is_inside(data[first + place]):
                 value = mix64(rolling)
-            ring[place % spacing] = value
+            ring[slot] = value
             if place < spacing - 1:
                 continue
             if chosen <= place - spacing:  # it has left: the last of the smallest is chosen
                 smallest = _NOWHERE
-                for other in range(place, place - spacing, -1):
-                    if ring[other % spacing] < smallest:
-                        chosen, smallest = np.int64(other), ring[other % spacing]
+                for back in range(spacing):
+                    other = slot - back if back <= slot else slot - back + spacing
+                    if ring[other] < smallest:
+                        chosen, smallest = np.int64(place - back), ring[other]
             elif value < smallest:
                 chosen, smallest = np.int64(place), value
             else:
