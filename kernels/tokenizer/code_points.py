@@ -24,6 +24,28 @@ def decode(data: NDArray[np.uint8], at: int) -> tuple[int, int]:
 
 
 @kernel
+def encode(code_point: int, out: NDArray[np.uint8], at: int) -> int:
+    """Write a code point as UTF-8 to out[at:] and return how many bytes it takes."""
+    if code_point < 0x80:
+        out[at] = np.uint8(code_point)
+        return 1
+    if code_point < 0x800:
+        out[at] = np.uint8(0xC0 | code_point >> 6)
+        out[at + 1] = np.uint8(0x80 | code_point & 0x3F)
+        return 2
+    if code_point < 0x10000:
+        out[at] = np.uint8(0xE0 | code_point >> 12)
+        out[at + 1] = np.uint8(0x80 | code_point >> 6 & 0x3F)
+        out[at + 2] = np.uint8(0x80 | code_point & 0x3F)
+        return 3
+    out[at] = np.uint8(0xF0 | code_point >> 18)
+    out[at + 1] = np.uint8(0x80 | code_point >> 12 & 0x3F)
+    out[at + 2] = np.uint8(0x80 | code_point >> 6 & 0x3F)
+    out[at + 3] = np.uint8(0x80 | code_point & 0x3F)
+    return 4
+
+
+@kernel
 def place(stage1: NDArray[np.uint16], code_point: int) -> int:
     """Return the index of a code point in a table folded into blocks of 256 (see `fold`)."""
     return np.int64(stage1[code_point >> 8]) << 8 | code_point & 255

@@ -95,7 +95,7 @@ def encode_unigram(
                     at += width
                     continue
                 meta = code_point in (_SPACE, META)
-                # A piece within a word of SPLIT_SPACES begins with U+2581, so it asks for no prefix.
+                # A piece inside a word of SPLIT_SPACES begins with U+2581: no prefix.
                 prefixed[count] = not meta and (
                     prefix_mode == PREFIX_ALWAYS
                     or (
@@ -124,7 +124,7 @@ def encode_unigram(
                 begin, length = begins[index], lengths[index]
                 found, slot = False, np.uint64(0)
                 low, high = keys[2 * index], keys[2 * index + 1]
-                # With PREFIX_FIRST the first piece of a segment has a prefix or not: not by its key.
+                # With PREFIX_FIRST a segment's first piece has a prefix or not: its key is silent.
                 known = length <= LONG_BYTES and not (
                     prefix_mode == PREFIX_FIRST and begin == starts[segment]
                 )
@@ -179,7 +179,7 @@ def is_white(code_point: int) -> bool:
     if code_point < 0x80:
         return code_point == 32 or 9 <= code_point <= 13
     if code_point < 0x1680:
-        return code_point == 0x85 or code_point == 0xA0  # noqa: SIM109
+        return code_point == 0x85 or code_point == 0xA0
     return 0x2000 <= code_point <= 0x200A or code_point in (
         0x1680,
         0x2028,

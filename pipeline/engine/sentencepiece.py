@@ -21,7 +21,7 @@ from ...kernels.tokenizer import rank_merges, sentencepiece
 from ...kernels.tokenizer.code_points import fold
 from ...kernels.tokenizer.memo import Memo, new_memo
 from ...kernels.tokenizer.sentencepiece import META, SentencePieceTables, encode_sentencepiece
-from .unsupported import UnsupportedError
+from .pretokenizers import UnsupportedError
 
 _META = chr(META)
 _REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": _META}

@@ -17,7 +17,7 @@ from ...kernels.tokenizer.code_points import fold
 from ...kernels.tokenizer.memo import Memo, new_memo
 from ...kernels.tokenizer.trie import build_trie
 from ...kernels.tokenizer.wordpiece import WordPieceTables, encode_wordpiece
-from .unsupported import UnsupportedError
+from .pretokenizers import UnsupportedError
 
 _MOST_CHARACTERS = 4096
 _CHINESE = (  # as BERT lists them: no Chinese block that Unicode added since
