@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..jit import kernel
 from .code_points import decode, encode, place
+from .intrinsics import load_u64
 
 (OTHER, CONTROL, CR, LF, EXTEND, SPACING, ZWJ, PREPEND, HANGUL_L, HANGUL_V, HANGUL_T, HANGUL_LV,
  HANGUL_LVT, REGIONAL) = range(14)  # fmt: skip
@@ -25,6 +26,12 @@ from .code_points import decode, encode, place
 
 BREAK_MASK, PICTOGRAPH, CONSONANT, LINKER, CONJUNCT_EXTEND = 15, 16, 32, 64, 128
 """Bits of `joins`: the class above; Extended_Pictographic; Indic_Conjunct_Break."""
+
+_ONES, _SPACES, _HIGHS = (
+    np.uint64(0x0101010101010101),
+    np.uint64(0x2020202020202020),
+    np.uint64(0x8080808080808080),
+)
 
 SHORT_CLUSTER = 6
 """Clusters of fewer bytes are looked up whole."""
@@ -68,6 +75,9 @@ def normalize_charsmap(
         The number of bytes written.
     """
     stage1, characters, units, values = tables
+    plain_ascii = True
+    for code_point in range(0x20, 0x7F):
+        plain_ascii = plain_ascii and characters[place(stage1, code_point)] == 0
     cursor = 0
     for segment in range(len(starts)):
         new_starts[segment] = cursor
@@ -75,55 +85,56 @@ def normalize_charsmap(
         if tokens[segment] >= 0:
             continue
         at, end = starts[segment], ends[segment]
-        if at < end:
+        copied = at  # what is before this place is in `out`; from here to `at` is text that stays
+        while at < end:
+            # Eight printable ASCII characters, and another one behind the last of them.
+            while plain_ascii and at + 8 < end and data[at + 8] < 0x80:
+                word = load_u64(data, at)
+                if (word | (word + _ONES) | ((word - _SPACES) & ~word)) & _HIGHS != np.uint64(0):
+                    break
+                at += 8
             code_point, width = decode(data, at)
             entry = characters[place(stage1, code_point)]
-        while at < end:
             behind = at + width
-            after, next_width, next_entry = 0, 0, np.int32(0)
+            next_entry = np.int32(0)
             if behind < end:
-                after, next_width = decode(data, behind)
+                after, _ = decode(data, behind)
                 next_entry = characters[place(stage1, after)]
             if (entry | next_entry) & 255 == 0 or behind == end:  # nothing that joins
-                cursor = _write_character(data, at, width, entry, values, out, cursor)
-                at, width, entry = behind, next_width, next_entry
+                if entry >> 8 > 0:
+                    cursor = _copy(data, copied, at, out, cursor)
+                    cursor = _write_value(values, np.int64(entry >> 8) - 1, out, cursor)
+                    copied = behind
+                at = behind
                 continue
             stop = cluster_end(data, at, end, stage1, characters)
             value = -1
             if stop - at < SHORT_CLUSTER and stop > behind:
                 value = shortest_key(data, at, stop, units)
             if value >= 0:
+                cursor = _copy(data, copied, at, out, cursor)
                 cursor = _write_value(values, value, out, cursor)
-            else:
-                while at < stop:
-                    code_point, width = decode(data, at)
-                    entry = characters[place(stage1, code_point)]
-                    cursor = _write_character(data, at, width, entry, values, out, cursor)
-                    at += width
-            at = stop
-            if at < end:
-                after, width = decode(data, at)
-                entry = characters[place(stage1, after)]
+                at = copied = stop
+            while at < stop:
+                code_point, width = decode(data, at)
+                entry = characters[place(stage1, code_point)]
+                if entry >> 8 > 0:
+                    cursor = _copy(data, copied, at, out, cursor)
+                    cursor = _write_value(values, np.int64(entry >> 8) - 1, out, cursor)
+                    copied = at + width
+                at += width
+        cursor = _copy(data, copied, end, out, cursor)
         new_ends[segment] = cursor
     return cursor
 
 
 @kernel
-def _write_character(
-    data: NDArray[np.uint8],
-    at: int,
-    width: int,
-    entry: np.int32,
-    values: NDArray[np.uint8],
-    out: NDArray[np.uint8],
-    cursor: int,
+def _copy(
+    data: NDArray[np.uint8], begin: int, end: int, out: NDArray[np.uint8], cursor: int
 ) -> int:
-    value = np.int64(entry >> 8) - 1
-    if value < 0:
-        for index in range(width):
-            out[cursor + index] = data[at + index]
-        return cursor + width
-    return _write_value(values, value, out, cursor)
+    for index in range(end - begin):
+        out[cursor + index] = data[begin + index]
+    return cursor + end - begin
 
 
 @kernel

@@ -39,16 +39,20 @@ _SPACE = 32
 class UnigramTables(NamedTuple):
     """What `pipeline.engine.unigram` makes of a tokenizer.json."""
 
+    roots: NDArray[np.int32]
+    """int32[0x110000]: node of each code point at the begin of a string, or -1."""
     edges: NDArray[np.uint64]
     """Edges of the trie of the vocabulary."""
     ids: NDArray[np.int32]
     """Ids of its nodes."""
     scores: NDArray[np.float64]
-    """float64[number of ids + 1]: score of each id; the last: of an unknown character."""
+    """float64[number of nodes + 1]: score of its string, -inf if it is none; the last: of an
+    unknown character."""
     byte_ids: NDArray[np.int32]
     """int32[256]: ids of <0x00> to <0xFF>, -1 where there is none or no byte fallback."""
     settings: NDArray[np.int64]
-    """int64[4]: unknown id; prefix mode; split mode; 1 if U+2581 splits too (SPLIT_SPACES)."""
+    """int64[5]: unknown id; prefix mode; split mode; 1 if U+2581 splits too (SPLIT_SPACES); the
+    first node of the trie without children."""
 
 
 @kernel
@@ -65,7 +69,7 @@ def encode_unigram(
 ) -> int:
     """Encode text segments; arguments and result as of `encode_sentencepiece`."""
     # Each look at a field of a tuple would count a reference up and down: take them out once.
-    edges, ids, scores, byte_ids, settings = tables
+    roots, edges, ids, scores, byte_ids, settings = tables
     slots, kept_ids, kept_text, used = memo
     prefix_mode, split_mode, meta_splits = settings[1], settings[2], settings[3] != 0
     begins = np.empty(_BATCH, np.int64)
@@ -148,7 +152,7 @@ def encode_unigram(
                     text[size] = np.int32(META if code_point == _SPACE else code_point)
                     size += 1
                     place += width
-                _search(text, size, edges, ids, scores, np.int32(settings[0]), best, came, took)
+                _search(text, size, roots, edges, scores, settings[4], best, came, took)
                 number = _write_path(
                     text, size, edges, ids, byte_ids, np.int32(settings[0]), came, took, out, cursor
                 )
@@ -194,39 +198,45 @@ def is_white(code_point: int) -> bool:
 def _search(
     text: NDArray[np.int32],
     size: int,
+    roots: NDArray[np.int32],
     edges: NDArray[np.uint64],
-    ids: NDArray[np.int32],
     scores: NDArray[np.float64],
-    unknown: np.int32,
+    num_inner: int,
     best: NDArray[np.float64],
     came: NDArray[np.int32],
     took: NDArray[np.int32],
 ) -> None:
-    """Fill, for each end in the text: the best sum, where its last string begins, and its id."""
+    """Fill, for each end in the text: the best sum, where its last string begins, and its node.
+
+    The node of an unknown character is -1.
+    """
     for index in range(size + 1):
-        came[index] = -1
+        best[index] = -np.inf
     best[0] = 0.0
     unknown_score = scores[len(scores) - 1]
     for start in range(size):
         so_far = best[start]
-        node = 0
-        alone = False
-        for stop in range(start + 1, size + 1):
-            node = child(edges, node, np.int64(text[stop - 1]))
-            if node < 0:
-                break
-            number = ids[node]
-            if number >= 0:
-                total = scores[number] + so_far
-                if came[stop] < 0 or total > best[stop]:
-                    best[stop], came[stop], took[stop] = total, start, number
-                if stop == start + 1:
-                    alone = True
+        node = np.int64(roots[text[start]])
+        stop = start + 1
+        if node < 0 or scores[node] == -np.inf:  # tried last, as the order of ties wants it
+            alone = False
+        else:
+            alone = True
+            total = scores[node] + so_far
+            if total > best[stop]:
+                best[stop], came[stop], took[stop] = total, start, node
+        while 0 <= node < num_inner and stop < size:
+            node = child(edges, node, np.int64(text[stop]))
+            stop += 1
+            if node >= 0:
+                total = scores[node] + so_far
+                if total > best[stop]:
+                    best[stop], came[stop], took[stop] = total, start, node
         if not alone:
             stop = start + 1
             total = unknown_score + so_far
-            if came[stop] < 0 or total > best[stop]:
-                best[stop], came[stop], took[stop] = total, start, unknown
+            if total > best[stop]:
+                best[stop], came[stop], took[stop] = total, start, -1
 
 
 @kernel
@@ -256,18 +266,24 @@ def _write_path(
     start = 0
     while start < size:
         stop = np.int64(came[start])
-        if took[stop] != unknown:
-            out[cursor + count] = took[stop]
+        number = _taken(took, stop, ids, unknown)
+        if number != unknown:
+            out[cursor + count] = number
             count += 1
             start = stop
             continue
-        while stop < size and took[came[stop]] == unknown:
+        while stop < size and _taken(took, np.int64(came[stop]), ids, unknown) == unknown:
             stop = np.int64(came[stop])
         count += _write_unknown(
             text, start, stop, edges, ids, byte_ids, unknown, out, cursor + count
         )
         start = stop
     return count
+
+
+@kernel
+def _taken(took: NDArray[np.int32], stop: int, ids: NDArray[np.int32], unknown: np.int32) -> int:
+    return ids[took[stop]] if took[stop] >= 0 else unknown
 
 
 @kernel

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ...kernels.jit import as_readonly
 from ...kernels.tokenizer import unigram
 from ...kernels.tokenizer.memo import Memo, new_memo
-from ...kernels.tokenizer.trie import build_trie
+from ...kernels.tokenizer.trie import build_trie, child
 from ...kernels.tokenizer.unigram import UnigramTables, encode_unigram
 from .pretokenizers import UnsupportedError
 from .text_rules import TextNormalizer, compile_normalizer
@@ -84,13 +84,20 @@ def compile_model(config: dict[str, Any], vocabulary: dict[str, int]) -> Unigram
         trie = build_trie(vocabulary)
     except ValueError as error:
         raise UnsupportedError(str(error)) from error
+    if not np.isfinite(scores).all():
+        raise UnsupportedError("Unigram with scores that are no numbers")
+    roots = np.full(0x110000, -1, np.int32)
+    for character in {text[0] for text in vocabulary if text}:
+        roots[ord(character)] = child(trie.edges, 0, ord(character))
+    node_scores = np.where(trie.ids >= 0, scores[trie.ids], -np.inf)
     return UnigramModel(
         UnigramTables(
+            as_readonly(roots, np.int32),
             trie.edges,
             trie.ids,
-            as_readonly(np.append(scores, scores.min() - _UNKNOWN_PENALTY), np.float64),
+            as_readonly(np.append(node_scores, scores.min() - _UNKNOWN_PENALTY), np.float64),
             as_readonly(byte_ids, np.int32),
-            as_readonly(np.array([unknown, prefix, split, meta_splits]), np.int64),
+            as_readonly(np.array([unknown, prefix, split, meta_splits, trie.num_inner]), np.int64),
         ),
         normalizer,
     )
