@@ -104,6 +104,31 @@ class GenerateArguments:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReportArguments:
+    """Make the report page and the data card of a run again.
+
+    `gristmill preprocess` makes them at its end; this is for a run of an older version.
+    """
+
+    run: Positional[str]
+    """The output folder of a run."""
+    workers: int = 0
+    """Worker processes; 0: one for each usable CPU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportArguments:
+    """Write a trained model as a Hugging Face folder: config, safetensors, tokenizer, card."""
+
+    checkpoint: Positional[str]
+    """A checkpoint folder, or the output folder of a run (its newest checkpoint is taken)."""
+    output: str
+    """Folder to write; it must not exist yet, or be empty."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format of the weights; auto: bfloat16 if that was trained in, else float32."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class InspectArguments:
     """Say what lies at PATH.
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from .arguments import (
     DemoArguments,
+    ExportArguments,
     GenerateArguments,
     InitArguments,
     InspectArguments,
@@ -26,6 +27,7 @@ from .arguments import (
     PreprocessArguments,
     PretrainArguments,
     RepairArguments,
+    ReportArguments,
     SplitArguments,
     TokenizeArguments,
     VerifyArguments,
@@ -119,6 +121,25 @@ def generate(arguments: GenerateArguments) -> None:
         sys.stdout.write(f"{prompt}{text}\n")
 
 
+def report(arguments: ReportArguments) -> None:
+    """Run `gristmill report`."""
+    from .pipeline import make_pages
+
+    for path in make_pages(Path(arguments.run), workers=arguments.workers):
+        sys.stdout.write(f"{path}\n")
+
+
+def export(arguments: ExportArguments) -> None:
+    """Run `gristmill export`."""
+    from .trainer import export_model
+
+    folder = export_model(arguments.checkpoint, arguments.output, precision=arguments.precision)
+    sys.stdout.write(
+        f"{folder}: load it with transformers.AutoModelForCausalLM.from_pretrained, or continue "
+        f"its training with --training.init-from {folder}\n"
+    )
+
+
 def inspect(arguments: InspectArguments) -> None:
     """Run `gristmill inspect`."""
     from .inspection import answer
@@ -189,7 +210,9 @@ COMMANDS: dict[str, tuple[type[Any], Any]] = {
     "preprocess": (PreprocessArguments, preprocess),
     "pretrain": (PretrainArguments, pretrain),
     "generate": (GenerateArguments, generate),
+    "export": (ExportArguments, export),
     "inspect": (InspectArguments, inspect),
+    "report": (ReportArguments, report),
     "tokenize": (TokenizeArguments, tokenize),
     "merge": (MergeArguments, merge),
     "split": (SplitArguments, split),

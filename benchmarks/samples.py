@@ -1,9 +1,11 @@
-"""Samples per second from a blend of 32 prefixes, warm: ours beside megatron-core, in turn.
+"""Samples per second from a blend of 32 prefixes, warm: both orders beside megatron-core, in turn.
 
 Usage: python benchmarks/samples.py [DOCUMENT_TOKENS] (default: documents of 800 tokens on average).
-Both give tokens, labels, loss_mask, position_ids and dataset_id of 4,096 tokens from the same
-files; megatron-core without its S x S attention mask, which would be all that is measured.
-Seconds are those of the thread that draws the samples, so that a busy machine counts less.
+All give tokens, labels, loss_mask, position_ids and dataset_id of 4,096 tokens from the same files;
+megatron-core without its S x S attention mask, which would be all that is measured. Samples are
+drawn one after the other, as a trainer does, and go on from turn to turn; samples of order
+`megatron` are first compared with megatron-core's. Seconds are those of the thread that draws.
+megatron-core comes with the extra `test`.
 """
 
 from __future__ import annotations
@@ -21,15 +23,21 @@ from typing import Any
 
 import numpy as np
 
-from gristmill.indexed_dataset import BlendedDataset, IndexedDatasetBuilder, SampleDataset
+from gristmill.indexed_dataset import (
+    BlendedDataset,
+    IndexedDatasetBuilder,
+    MegatronBlend,
+    SampleDataset,
+)
 
 NUM_PREFIXES = 32
 PREFIX_TOKENS = 4_000_000
 SEQUENCE_LENGTH = 4096
-SAMPLES = 4000
-REPEATS = 9
+SAMPLES = 2000
+REPEATS = 15
 VOCAB_SIZE = 50_000
 SEED = 1234
+ARRAYS = ("tokens", "labels", "loss_mask", "position_ids", "dataset_id")
 
 
 def main() -> None:
@@ -37,16 +45,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         prefixes = write_prefixes(Path(folder), mean)
         weights = [1 + number % 7 for number in range(NUM_PREFIXES)]
+        blend = MegatronBlend(weights, SAMPLES * (REPEATS + 1))
+        requests = [blend.num_samples * w // sum(weights) + 100 for w in weights]
         print(
             f"{NUM_PREFIXES} prefixes of {PREFIX_TOKENS:,} tokens, documents of {mean:,} on "
             f"average, samples of {SEQUENCE_LENGTH:,}, one thread, median of {REPEATS} in turn"
         )
-        draws = {"stable": our_blend(prefixes, weights).sample}
-        theirs = megatron_blend(prefixes, weights)
+        draws: dict[str, Callable[[int], Any]] = {
+            "stable": stable_blend(prefixes, weights).sample,
+            "megatron": our_megatron_blend(prefixes, requests, blend).sample,
+        }
+        theirs = megatron_blend(prefixes, requests, blend)
         if theirs is None:
-            print("megatron-core is not installed: pip install megatron-core")
+            print("megatron-core is not installed: pip install -c constraints.txt -e .[test]")
         else:
             draws["megatron-core"] = theirs
+            compare(draws["megatron"], theirs)
         report(draws)
 
 
@@ -62,13 +76,26 @@ def write_prefixes(folder: Path, mean: int) -> list[str]:
     return [str(folder / f"{number:02d}") for number in range(NUM_PREFIXES)]
 
 
-def our_blend(prefixes: list[str], weights: list[int]) -> BlendedDataset:
-    """Return a blend of one dataset for each prefix."""
+def stable_blend(prefixes: list[str], weights: list[int]) -> BlendedDataset:
+    """Return a blend of one dataset for each prefix, in our own order."""
     datasets = [SampleDataset(prefix, SEQUENCE_LENGTH, seed=SEED) for prefix in prefixes]
     return BlendedDataset(datasets, weights)
 
 
-def megatron_blend(prefixes: list[str], weights: list[int]) -> Callable[[int], Any] | None:
+def our_megatron_blend(
+    prefixes: list[str], requests: list[int], blend: MegatronBlend
+) -> BlendedDataset:
+    """Return the same blend in Megatron's order."""
+    datasets = [
+        SampleDataset(prefix, SEQUENCE_LENGTH, seed=SEED, order="megatron", num_samples=number)
+        for prefix, number in zip(prefixes, requests, strict=True)
+    ]
+    return BlendedDataset(datasets, blend)
+
+
+def megatron_blend(
+    prefixes: list[str], requests: list[int], blend: MegatronBlend
+) -> Callable[[int], Any] | None:
     """Return `__getitem__` of megatron-core's BlendedDataset over GPTDatasets."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
@@ -93,24 +120,32 @@ def megatron_blend(prefixes: list[str], weights: list[int]) -> Callable[[int], A
         eod_mask_loss=False,
         create_attention_mask=False,
     )
-    size = SAMPLES * 2
     datasets = []
-    for prefix, weight in zip(prefixes, weights, strict=True):
+    for prefix, number in zip(prefixes, requests, strict=True):
         data = GPTDataset.build_low_level_dataset(prefix, config)
         documents = np.arange(len(data), dtype=np.int32)
-        number = size * weight // sum(weights) + 100
         datasets.append(GPTDataset(data, prefix, documents, number, Split.train, config))
-    return TheirBlend(datasets, [float(weight) for weight in weights], size, config).__getitem__
+    return TheirBlend(datasets, list(blend.weights), blend.num_samples, config).__getitem__
+
+
+def compare(ours: Callable[[int], Any], theirs: Callable[[int], Any]) -> None:
+    """Assert that samples all over the blend are the same."""
+    for position in range(0, SAMPLES * REPEATS, SAMPLES // 10):
+        mine, their = ours(position), theirs(position)
+        for name in ARRAYS:
+            np.testing.assert_array_equal(mine[name], np.asarray(their[name]))
 
 
 def report(draws: dict[str, Callable[[int], Any]]) -> None:
     """Draw the same numbers from each in turn; print speeds and the ratio of the pairs."""
     times: dict[str, list[float]] = {name: [] for name in draws}
-    positions = np.random.default_rng(1).permutation(SAMPLES).tolist()
+    names = list(draws)
     for turn in range(REPEATS + 1):
-        for name, draw in draws.items():
+        names = names[1:] + names[:1]  # who comes first finds the least in the processor's caches
+        for name in names:
+            draw = draws[name]
             started = time.thread_time()
-            for position in positions:
+            for position in range(turn * SAMPLES, (turn + 1) * SAMPLES):
                 draw(position)
             if turn:  # the first turn warms
                 times[name].append(time.thread_time() - started)
@@ -120,8 +155,11 @@ def report(draws: dict[str, Callable[[int], Any]]) -> None:
     peer = times.get("megatron-core")
     for name, seconds in times.items():
         if peer and seconds is not peer:
-            ratios = [their / our for our, their in zip(seconds, peer, strict=True)]
-            print(f"{name} / megatron-core: {statistics.median(ratios):.1f}")
+            ratios = sorted(their / our for our, their in zip(seconds, peer, strict=True))
+            print(
+                f"{name} / megatron-core: {statistics.median(ratios):.2f} "
+                f"({ratios[0]:.2f} to {ratios[-1]:.2f})"
+            )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 In a Megatron-LM job give `--data-path $(gristmill inspect runs/demo/data --megatron data-args)`
 instead; this is the same in a few lines of megatron-core. Needs no GPU. The order of samples is
-Megatron's; `SampleDataset(..., order="megatron")` gives the same without Megatron.
+Megatron's; `build_megatron_blend` gives the same samples without Megatron.
 """
 
 from __future__ import annotations
@@ -60,7 +60,11 @@ def main() -> None:
         GPTDataset, [arguments.samples, 1, 1], lambda: True, config
     )
     train, _, _ = builder.build()
-    print(f"Megatron reads {len(train)} samples from {len(prefixes)} prefixes")
+    # Megatron rounds the share of each prefix up, so the blend is a little longer than asked.
+    print(
+        f"Megatron reads {len(train)} samples from {len(prefixes)} prefixes "
+        f"({arguments.samples} were asked for)"
+    )
     for i in range(3):
         tokens = train[i]["tokens"]
         total = int(tokens.sum())

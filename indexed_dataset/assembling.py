@@ -12,7 +12,6 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from .growing_index import GrowingIndex
 from .manifest import Checksums, DatasetManifest, SideStreamEntry
 from .paths import prefix_paths
 from .reader import IndexedDataset
+from .side_streams import SideStream
 
 Progress = Callable[[int, int], None]
 """Called with the bytes done and the bytes in all; by one thread at a time."""
@@ -128,7 +128,9 @@ class _Assembler:
                 f"{self._files.paths.json} would be wrong: {problem}. A manifest of the inputs is "
                 "wrong already: `gristmill verify` says which"
             )
-        self._files.write("json", manifest.to_json().encode())
+        text = manifest.to_json()
+        DatasetManifest.from_json(text, self._files.paths.json)  # readable, or an error now
+        self._files.write("json", text.encode())
         self._files.commit()
         return manifest
 
@@ -238,7 +240,7 @@ class _Assembler:
     def _stream_sources(self, name: str, entry: SideStreamEntry) -> list[TokenSource]:
         return [
             TokenSource(
-                path=Path(dataset.prefix + entry.suffix),
+                path=SideStream(dataset, name).path,  # which is there, and of the right size
                 dtype=np.dtype(entry.dtype),
                 num_tokens=dataset.num_tokens,
                 blocks=_known_blocks(dataset, name),

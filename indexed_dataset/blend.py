@@ -15,7 +15,7 @@ from fractions import Fraction
 from .caps import CappedBlend
 from .errors import IndexedDatasetError
 from .megatron_blend import MegatronBlend
-from .samples import Sample, SampleDataset
+from .samples import Sample, SampleDataset, own_arrays
 from .split import require_same_tokenizer
 from .weights import temperature_weights
 
@@ -115,6 +115,10 @@ class BlendedDataset:
         if not -len(self) <= number < len(self):
             raise IndexError(f"sample {number} was asked for, but the blend has {len(self)}")
         return self.sample(number % len(self))
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
+        """Return samples that share no array; what a PyTorch DataLoader asks a dataset for."""
+        return [own_arrays(self[index]) for index in indices]
 
     def sample(self, position: int) -> Sample:
         """Return the sample at any position from 0 on; `dataset_id` is its dataset's number.

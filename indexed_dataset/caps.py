@@ -32,6 +32,9 @@ class Stretch:
     """Samples that every dataset of the blend gave before `start`."""
 
 
+_NOTHING = (Stretch(0, [], []), BlendTree([1]))
+
+
 class CappedBlend:
     """Which dataset gives position i of a blend, and how many it gave before.
 
@@ -63,6 +66,8 @@ class CappedBlend:
         self._trees: dict[int, BlendTree] = {}
         self._end: int | None = 0
         self._begin([0] * len(self.weights), 0)
+        # What `locate` used last, with the bounds in which it holds; none holds yet.
+        self._latest: tuple[int, float, Stretch, BlendTree] = (0, 0, *_NOTHING)
 
     @property
     def total_weight(self) -> int:
@@ -75,8 +80,15 @@ class CappedBlend:
         Raises:
             IndexError: every dataset has reached its limit before.
         """
-        stretch = self._stretch(position)
-        place, index = self._tree(stretch).locate(position - stretch.start)
+        start, end, stretch, tree = self._latest
+        if not start <= position < end:
+            stretch = self._stretch(position)
+            start, tree = stretch.start, self._tree(stretch)
+            following = bisect_right(self._starts, position)
+            known_end = math.inf if self._end is None else self._end
+            end = self._starts[following] if following < len(self._starts) else known_end
+            self._latest = start, end, stretch, tree
+        place, index = tree.locate(position - start)
         dataset = stretch.datasets[place]
         return dataset, stretch.given[dataset] + index
 

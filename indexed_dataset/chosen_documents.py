@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from .errors import CorruptIndexError, TruncatedDataError
 from .format import HEADER_BYTES
+from .origins import read_origins
 from .paths import prefix_paths
 from .reader import IndexedDataset
 
@@ -91,14 +92,17 @@ def read_chunks(chosen: ChosenDocuments, *, with_origins: bool = False) -> Itera
         of_sequence = np.repeat(keep, counts)
         modes_at = bounds_at + 8 * (dataset.num_documents + 1) + low
         modes = _entries(paths.idx, "i1", modes_at, high - low, has_modes)
-        origins = _entries(paths.origin, "<i8", 16 * first, 2 * (stop - first), with_origins)
+        origins = None
+        if with_origins:
+            num_documents = dataset.num_documents
+            origins = read_origins(paths.origin, num_documents, first, stop - first)[keep]
         yield Chunk(
             lengths=lengths[of_sequence],
             counts=counts[keep].astype(np.int32),
             document_tokens=np.diff(edges)[keep],
             modes=modes[of_sequence] if has_modes else None,
             spans=_runs(keep, edges),
-            origins=origins.reshape(-1, 2)[keep] if with_origins else None,
+            origins=origins,
         )
 
 

@@ -14,6 +14,9 @@ from .reader import IndexedDataset
 from .samples import SampleDataset
 from .split import TokenSplit
 
+_CHUNK_DOCUMENTS = 1 << 18
+_MEDIAN_OF = 1 << 22  # documents whose lengths are kept: of more, every n-th
+
 
 def describe(
     dataset: IndexedDataset | SampleDataset | BlendedDataset, num_samples: int | None = None
@@ -39,10 +42,10 @@ def describe_prefix(prefix: str | os.PathLike[str]) -> str:
     lines = _prefix_lines(dataset)
     facts = [f"{dataset.num_sequences:,} sequences"]
     if dataset.num_documents:
-        lengths = dataset.document_lengths
+        shortest, longest, median, about = _lengths(dataset)
         facts.append(
-            f"documents of {lengths.min():,} to {lengths.max():,} tokens, half of them of "
-            f"{int(np.median(lengths)):,} or more"
+            f"documents of {shortest:,} to {longest:,} tokens, {about}half of them of "
+            f"{median:,} or more"
         )
     lines.insert(1, "  " + ", ".join(facts))
     if dataset.manifest is not None:
@@ -56,6 +59,18 @@ def describe_prefix(prefix: str | os.PathLike[str]) -> str:
         )
         lines.append(f"  written by gristmill {manifest.gristmill}, {manifest.split or 'no'} split")
     return "\n".join(lines)
+
+
+def _lengths(dataset: IndexedDataset) -> tuple[int, int, int, str]:
+    """Return the shortest, longest and median length, and "about " if that is of a part of them."""
+    chunks = list(range(0, dataset.num_documents, _CHUNK_DOCUMENTS))
+    every = -(-dataset.num_documents // _MEDIAN_OF)
+    shortest, longest, kept = 2**63, 0, []
+    for first in chunks:
+        lengths = dataset.document_lengths_between(first, first + _CHUNK_DOCUMENTS)
+        shortest, longest = min(shortest, int(lengths.min())), max(longest, int(lengths.max()))
+        kept.append(lengths[-first % every :: every])
+    return shortest, longest, int(np.median(np.concatenate(kept))), "about " * (every > 1)
 
 
 def describe_folder(folder: str | os.PathLike[str]) -> str:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .chosen_documents import CHUNK_DOCUMENTS
-from .errors import IndexedDatasetError, TruncatedDataError
+from .errors import IndexedDatasetError
+from .origins import read_origins
 from .paths import prefix_paths
 from .reader import IndexedDataset
 
@@ -68,12 +69,7 @@ class WantedOrigins:
         }
         for first in range(0, dataset.num_documents, CHUNK_DOCUMENTS):
             count = min(CHUNK_DOCUMENTS, dataset.num_documents - first)
-            rows = np.fromfile(path, "<i8", 2 * count, offset=16 * first).reshape(-1, 2)
-            if len(rows) != count:
-                raise TruncatedDataError(
-                    f"{path} ended early, at document {first + len(rows)} of "
-                    f"{dataset.num_documents}. Copy or write the dataset again"
-                )
+            rows = read_origins(path, dataset.num_documents, first, count)
             for number in np.unique(rows[:, 0]).tolist():
                 if number not in wanted:
                     continue

@@ -7,19 +7,24 @@ they are used: two neighbours must agree on where one ends and the other starts.
 
 from __future__ import annotations
 
+import hashlib
+import mmap
 import os
 from bisect import bisect_left, bisect_right
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import CorruptIndexError
 from .format import HEADER_BYTES, Header, check_document_ends, check_index_arrays, unpack_header
-from .open_files import Reopenable
+from .open_files import Reopenable, open_for_reading
 
 _CHECKED_AT_OPEN_BYTES = 1 << 20  # an index up to this size is checked whole: half a millisecond
+_DIGESTED_AT_OPEN_BYTES = 1 << 18  # and up to this one its digest is made: a third of one
+_CHUNK_DOCUMENTS = 1 << 18  # looked at in one go
 _REMEDY = "The index is damaged: copy or write the dataset again"
 
 
@@ -36,12 +41,19 @@ class Index:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with open(path, "rb") as stream:
-            self.header = unpack_header(stream.read(HEADER_BYTES), path)
-            _check_size(path, self.header, os.fstat(stream.fileno()).st_size)
+        self.digest: str | None = None
+        """As in `Checksums.idx`; None for a large index, which is not read when it is opened."""
+        with os.fdopen(open_for_reading(path), "rb") as stream:
+            first = stream.read(HEADER_BYTES)
+            self.header = unpack_header(first, path)
+            size = os.fstat(stream.fileno()).st_size
+            _check_size(path, self.header, size)
             self.bin_bytes = self._check_bounds(stream.fileno())
             if self.header.index_bytes <= _CHECKED_AT_OPEN_BYTES:
-                self._check_all(stream.read(self.header.index_bytes - HEADER_BYTES))
+                rest = stream.read(size - HEADER_BYTES)
+                self._check_all(rest)
+                if size <= _DIGESTED_AT_OPEN_BYTES:
+                    self.digest = hashlib.blake2b(first + rest, digest_size=16).hexdigest()
         self._map = Reopenable(partial(_open_map, path, self.header))
 
     @property
@@ -88,12 +100,24 @@ class Index:
     @property
     def document_lengths(self) -> NDArray[np.int64]:
         """int64[num_documents], tokens of each document (computed: 8 bytes a document)."""
-        ends = np.zeros(self.num_sequences + 1, dtype=np.int64)
-        np.cumsum(self.lengths, dtype=np.int64, out=ends[1:])
-        bounds = np.asarray(self.document_indices)
-        if bounds.min() < 0 or bounds.max() > self.num_sequences:
-            raise self._corrupt("a document bound lies outside of the sequences")
-        return np.diff(ends[bounds])
+        lengths = np.empty(self.num_documents, dtype=np.int64)
+        for first in range(0, self.num_documents, _CHUNK_DOCUMENTS):
+            stop = min(first + _CHUNK_DOCUMENTS, self.num_documents)
+            lengths[first:stop] = self.document_lengths_between(first, stop)
+        return lengths
+
+    def document_lengths_between(self, first: int, stop: int) -> NDArray[np.int64]:
+        """Return int64[stop - first], tokens of the documents [first, stop)."""
+        bounds = np.asarray(self.document_indices[first : stop + 1])
+        low, high = int(bounds[0]), int(bounds[-1])
+        if not 0 <= low <= high <= self.num_sequences or (np.diff(bounds) < 0).any():
+            raise self._corrupt(f"the bounds of the documents {first} to {stop} are not in order")
+        ends = np.zeros(high - low + 1, dtype=np.int64)
+        np.cumsum(self.lengths[low:high], out=ends[1:])
+        starts = self.pointers[low:high] - self.header.dtype.itemsize * ends[:-1]
+        if len(starts) and (starts != starts[0]).any():
+            raise self._corrupt(f"the sequences {low} to {high} are not in order")
+        return np.diff(ends[bounds - low])
 
     def sequence_span(self, number: int) -> tuple[int, int]:
         """Return the tokens of the .bin, from and to, that sequence `number` has."""
@@ -138,7 +162,14 @@ class Index:
     def document_at(self, position: int) -> int:
         """Return the number of the document that holds token `position` of the .bin."""
         sequence = bisect_right(self.pointers, position * self.header.dtype.itemsize) - 1
-        return bisect_right(self.document_indices, sequence) - 1
+        number = bisect_right(self.document_indices, sequence) - 1
+        start, stop = self.document_span(number) if 0 <= number < self.num_documents else (0, 0)
+        if not start <= position < stop:
+            raise self._corrupt(
+                f"token {position} should be in document {number}, which has the tokens {start} to "
+                f"{stop}"
+            )
+        return number
 
     def close(self) -> None:
         """Give the memory map up; arrays that were taken from it keep it."""
@@ -146,8 +177,14 @@ class Index:
 
     @property
     def _bytes(self) -> NDArray[np.uint8]:
-        """The file, memory-mapped."""
-        return self._map.get()
+        """The file, memory-mapped, and still as long as it was.
+
+        To touch the map beyond the end of a file that was cut off would kill the process.
+        """
+        mapped = self._map.get()
+        if mapped.file.size() < len(mapped.content):
+            raise self._corrupt("it was cut off after it was opened")
+        return mapped.content
 
     def _token_position(self, number: int) -> int:
         """Return the token at which sequence `number` starts (for the last + 1: the end)."""
@@ -186,7 +223,7 @@ class Index:
     def _check_all(self, data: bytes) -> None:
         """Check every entry of a small index."""
         num = self.num_sequences
-        if len(data) != self.header.index_bytes - HEADER_BYTES:
+        if len(data) < self.header.index_bytes - HEADER_BYTES:
             raise self._corrupt("it became shorter while it was read")
         check_index_arrays(
             np.frombuffer(data, "<i4", num),
@@ -200,11 +237,23 @@ class Index:
         return CorruptIndexError(f"{self._path}: {what}. {_REMEDY}")
 
 
-def _open_map(path: Path, header: Header) -> NDArray[np.uint8]:
+class _Map(NamedTuple):
+    """A mapped file."""
+
+    file: mmap.mmap
+    content: NDArray[np.uint8]
+
+
+def _open_map(path: Path, header: Header) -> _Map:
     """Map the .idx; not a method, so that an index that is dropped is closed at once."""
-    mapped = np.asarray(np.memmap(path, mode="r", dtype=np.uint8))
-    _check_size(path, header, len(mapped))
-    return mapped
+    descriptor = open_for_reading(path)
+    try:
+        size = os.fstat(descriptor).st_size
+        _check_size(path, header, size)
+        file = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+    finally:
+        os.close(descriptor)
+    return _Map(file, np.frombuffer(file, np.uint8))
 
 
 def _check_size(path: Path, header: Header, size: int) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -18,16 +19,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .errors import IndexedDatasetError, ManifestError, UnsupportedVersionError
-from .format import storage_dtype
+from .errors import ManifestError, UnsupportedVersionError
+from .manifest_fields import CHECKSUM_ALGORITHM, checked_fields, shown
+from .open_files import open_for_reading
 
 SCHEMA_VERSION = 1
-CHECKSUM_ALGORITHM = "blake2b-128"
 CHECKSUM_BLOCK_BYTES = 64 << 20
 """Each block of the .bin has a checksum of its own, so that merging can reuse them."""
+MAX_MANIFEST_BYTES = 256 << 20
+"""More is not read: 256 MiB name the blocks of 450 TB of tokens, or some millions of files."""
 
-_COUNT_KEYS = ("documents", "tokens", "text_bytes")
-_DIGEST = re.compile(r"[0-9a-f]{32}")
 _STREAM_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -138,6 +139,12 @@ class DatasetManifest:
             ManifestError: not JSON, or a field is missing, unknown or of a wrong type.
             UnsupportedVersionError: written by a newer gristmill.
         """
+        if len(text) > MAX_MANIFEST_BYTES:
+            raise ManifestError(
+                f"{path} has more than {MAX_MANIFEST_BYTES >> 20} MiB, which no manifest needs. "
+                "Copy or write the dataset again; where millions of origin files make it so long, "
+                "write more shards"
+            )
         try:
             raw = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -153,16 +160,23 @@ class DatasetManifest:
             )
         if raw["schema_version"] != SCHEMA_VERSION or raw["schema_version"] is True:
             raise UnsupportedVersionError(
-                f"{path} has schema_version {raw['schema_version']!r}; this gristmill reads "
+                f"{path} has schema_version {shown(raw['schema_version'])}; this gristmill reads "
                 f"{SCHEMA_VERSION}. Install the gristmill that wrote it"
             )
-        return cls(**_checked_fields(cls, raw, path))
+        manifest = cls(**_parts(cls, raw, path))
+        if not (manifest.eod_id or 0) < (manifest.vocab_size or 2**63):
+            raise ManifestError(
+                f"{path}: eod_id {manifest.eod_id} is not below vocab_size {manifest.vocab_size}. "
+                "The manifest is damaged: copy or write the dataset again"
+            )
+        return manifest
 
     @classmethod
     def load(cls, path: Path) -> DatasetManifest | None:
         """Read the manifest at `path`; None if there is no such file."""
         try:
-            text = path.read_bytes()
+            with os.fdopen(open_for_reading(path), "rb") as stream:
+                text = stream.read(MAX_MANIFEST_BYTES + 1)
         except FileNotFoundError:
             return None
         return cls.from_json(text, path)
@@ -235,100 +249,12 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_text_map(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
-
-
-def _is_count_table(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(row, dict) and set(row) == set(_COUNT_KEYS) and all(map(_is_count, row.values()))
-        for row in value.values()
-    )
-
-
-def _is_text_list(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
-
-
-def _is_digest(value: Any) -> bool:
-    return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
-
-
-_COUNT = (_is_count, "a whole number from 0 on")
-_SIZE = (lambda value: _is_count(value) and value > 0, "a whole number from 1 on")
-_TEXT = (lambda value: isinstance(value, str), "a text")
-_OBJECT = (lambda value: isinstance(value, dict), "an object")
-_TABLE = (_is_count_table, "a table of documents, tokens and text_bytes")
-_DIGEST_HEX = (_is_digest, "32 hex digits")
-_DIGESTS = (
-    lambda value: isinstance(value, list) and all(map(_is_digest, value)),
-    "a list of 32 hex digits each",
-)
-
-_OPTIONAL = frozenset(
-    {"text_bytes", "vocab_size", "eod_id", "max_token_id", "tokenizer", "split", "group"}
-    | {"checksums", "origin"}
-)
-_RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "schema_version": _COUNT,
-    "format": _TEXT,
-    "dtype": _TEXT,
-    "num_documents": _COUNT,
-    "num_sequences": _COUNT,
-    "num_tokens": _COUNT,
-    "text_bytes": _COUNT,
-    "vocab_size": _SIZE,
-    "eod_id": _COUNT,
-    "max_token_id": _COUNT,
-    "tokenizer": (_is_text_map, "an object of texts"),
-    "document_order": (lambda value: value in ("shuffled", "input"), '"shuffled" or "input"'),
-    "split": _TEXT,
-    "group": _TEXT,
-    "shard": _COUNT,
-    "num_shards": _SIZE,
-    "languages": _TABLE,
-    "sources": _TABLE,
-    "origin_files": (_is_text_list, "a list of texts"),
-    "side_streams": _OBJECT,
-    "checksums": _OBJECT,
-    "config": _OBJECT,
-    "stages": _OBJECT,
-    "gristmill": _TEXT,
-    "algorithm": _TEXT,
-    "block_bytes": _SIZE,
-    "bin": _DIGESTS,
-    "idx": _DIGEST_HEX,
-    "origin": _DIGEST_HEX,
-    "suffix": _TEXT,
-    "aligned_with": (lambda value: value == "tokens", '"tokens"'),
-    "blocks": _DIGESTS,
-}
-"""For each field of a manifest and what is in it: the test it must pass, and that in words."""
-
-
-def _checked_fields(cls: type, raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def _parts(cls: type, raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """Return the arguments of a manifest (or of a part of it) from JSON, each one checked."""
-    known = {f.name for f in fields(cls)}
-    for name in sorted(known ^ set(raw)):
-        state = "is missing" if name in known else "is not known"
-        raise ManifestError(
-            f'{path}: the field "{name}" {state}. The manifest is damaged or from another version '
-            "of gristmill: copy or write the dataset again"
-        )
-    values: dict[str, Any] = {}
-    for name, value in raw.items():
-        test, wording = _RULES[name]
-        if not (test(value) or (value is None and name in _OPTIONAL)):
-            raise ManifestError(
-                f'{path}: the field "{name}" is {str(value)[:80]!r}, not {wording}. '
-                "The manifest is damaged: copy or write the dataset again"
-            )
+    values = checked_fields({f.name for f in fields(cls)}, raw, path)
+    for name, value in values.items():
         if name == "checksums" and value is not None:
-            value = Checksums(**_checked_fields(Checksums, value, path))
+            value = Checksums(**_parts(Checksums, value, path))
         if name == "side_streams":
             value = {key: _side_stream(key, entry, path) for key, entry in value.items()}
         values[name] = tuple(value) if isinstance(value, list) else value
@@ -338,15 +264,14 @@ def _checked_fields(cls: type, raw: Mapping[str, Any], path: Path) -> dict[str, 
 def _side_stream(name: str, raw: Any, path: Path) -> SideStreamEntry:
     """Return the entry of one side stream from JSON, checked."""
     if not isinstance(raw, dict):
-        raise ManifestError(f"{path}: the side stream {name!r} is {str(raw)[:80]!r}, not an object")
-    entry = SideStreamEntry(**_checked_fields(SideStreamEntry, raw, path))
-    if entry.suffix != side_suffix(name):
         raise ManifestError(
-            f"{path}: the side stream {name!r} has the suffix {entry.suffix!r}, not "
-            f"{side_suffix(name)!r}. The manifest is damaged: copy or write the dataset again"
+            f"{path}: the side stream {shown(name)} is {shown(raw)}, not an object. The manifest "
+            "is damaged: copy or write the dataset again"
         )
-    try:
-        storage_dtype(entry.dtype)
-    except (TypeError, IndexedDatasetError) as error:
-        raise ManifestError(f"{path}: the side stream {name!r}: {error}") from None
+    entry = SideStreamEntry(**_parts(SideStreamEntry, raw, path))
+    if not _STREAM_NAME.fullmatch(name) or entry.suffix != side_suffix(name):
+        raise ManifestError(
+            f"{path}: the side stream {shown(name)} has the suffix {shown(entry.suffix)}, which is "
+            "not .NAME.side. The manifest is damaged: copy or write the dataset again"
+        )
     return entry

@@ -3,7 +3,7 @@
 Same as `BlendedDataset` of megatron-core 0.16, to the last sample. Position i goes to the dataset
 that lags most behind its share of the first i samples (`kernels.blend_greedily`), which has to be
 walked from the start. Megatron does so for the whole run before the first step and stores 10 bytes
-a sample; here it is done in blocks when a position is first asked for, and stored in 2 bytes.
+a sample; here it is done in blocks when a position is first asked for, and stored in 4 bytes.
 The walk needs numba.
 """
 
@@ -20,7 +20,7 @@ from .errors import IndexedDatasetError
 from .megatron_order import normalize
 
 BLOCK = 1 << 12
-"""Positions of a block; counts of all datasets are kept at the start of each."""
+"""Positions of a block, at most 2**16; counts of all datasets are kept at the start of each."""
 
 SURPLUS = 0.005
 """Megatron's default of `mid_level_dataset_surplus`."""
@@ -77,7 +77,7 @@ class MegatronBlend:
         unlimited = [np.iinfo(np.int64).max] * len(given)
         self._limits = np.array(list(given) if exact else unlimited, dtype=np.int64)
         self._weights = np.array(self.weights, dtype=np.float64)
-        self._blocks: dict[int, NDArray[Any]] = {}
+        self._blocks: dict[int, tuple[NDArray[Any], NDArray[np.uint16]]] = {}
         self._counts = {0: np.zeros(len(given), dtype=np.int64)}
 
     def __len__(self) -> int:
@@ -97,10 +97,9 @@ class MegatronBlend:
                 f"position {position} was asked for, but the blend has {self.num_samples} samples"
             )
         number, place = divmod(position, BLOCK)
-        block = self._block(number)
-        dataset = int(block[place])
-        earlier = int(np.count_nonzero(block[:place] == dataset))
-        return dataset, int(self._counts[number][dataset]) + earlier
+        datasets, earlier = self._block(number)
+        dataset = datasets.item(place)
+        return dataset, self._counts[number].item(dataset) + earlier.item(place)
 
     def counts(self, num_samples: int) -> list[int]:
         """Return how many of the first `num_samples` positions each dataset gives."""
@@ -109,7 +108,7 @@ class MegatronBlend:
             self._block(number - 1)
         counts = self._counts[number].copy()
         if place:
-            counts += np.bincount(self._block(number)[:place], minlength=len(counts))
+            counts += np.bincount(self._block(number)[0][:place], minlength=len(counts))
         drawn: list[int] = counts.tolist()
         return drawn
 
@@ -146,19 +145,24 @@ class MegatronBlend:
         )
         return found
 
-    def _block(self, number: int) -> NDArray[Any]:
-        """Return the datasets of one block, computing all blocks up to it that are not there.
+    def _block(self, number: int) -> tuple[NDArray[Any], NDArray[np.uint16]]:
+        """Return the dataset of each position of a block, and its samples earlier in the block.
+
+        All blocks up to it that are not there are computed.
 
         Two threads at once compute the same block twice, and keep the same.
         """
+        if number < len(self._blocks):
+            return self._blocks[number]
         from ..kernels import blend_greedily
 
         for n in range(len(self._blocks), number + 1):
             counts = self._counts[n].copy()
             start = n * BLOCK
             size = min(BLOCK, self.num_samples - start)
-            block, _ = blend_greedily(self._weights, self._limits, counts, start, size)
-            self._counts[n + 1], self._blocks[n] = counts, block
+            datasets, indices = blend_greedily(self._weights, self._limits, counts, start, size)
+            earlier = (indices - self._counts[n][datasets]).astype(np.uint16)
+            self._counts[n + 1], self._blocks[n] = counts, (datasets, earlier)
         return self._blocks[number]
 
 

@@ -131,6 +131,7 @@ class MegatronOrder:
         else:
             wanted = num_samples * sequence_length + self._extra
             self.num_epochs = max(1, -(-wanted // self.tokens_per_epoch))
+        self._line_tokens = self.num_epochs * self.tokens_per_epoch
         self.separate_final_epoch = self._separates_final_epoch()
 
     @property
@@ -148,7 +149,7 @@ class MegatronOrder:
         """n: samples of all epochs together, `num_samples` or more."""
         if self.options.drop_last_partial:
             return self._whole_samples(self.num_epochs)
-        num_tokens = self.num_epochs * self.tokens_per_epoch - self._extra
+        num_tokens = self._line_tokens - self._extra
         if self.options.float32_count:
             size = np.float32(self.sequence_length)
             return int(np.ceil(np.int64(num_tokens).astype(np.float32) / size))
@@ -195,19 +196,22 @@ class MegatronOrder:
 
     def spans(self, position: int) -> list[Span]:
         """Return the pieces of documents that make sample `position`."""
-        ends = self._ends
-        start = int(self.shuffle_index[position]) * self.sequence_length
-        stop = min(start + self.sequence_length + self._extra, int(ends[-1]))
+        ends, starts = self._line
+        start = self.shuffle_index.item(position) * self.sequence_length
+        stop = min(start + self.sequence_length + self._extra, self._line_tokens)
         # A count in float32 can ask for a sample beyond the end; it is the last token.
         start = min(start, stop - 1)
-        first = int(np.searchsorted(ends, start, side="right")) - 1
-        last = int(np.searchsorted(ends, stop, side="left"))
-        edges = ends[first : last + 1]
-        lows, highs = edges[:-1], edges[1:]
-        places = self._table.starts(self.document_index[first:last], highs - lows) - lows
-        lows = (np.maximum(lows, start) + places).tolist()
-        highs = (np.minimum(highs, stop) + places).tolist()
-        return [(low, high) for low, high in zip(lows, highs, strict=True) if low < high]
+        first = int(ends.searchsorted(start, side="right")) - 1
+        last = int(ends.searchsorted(stop, side="left"))
+        edges = ends[first : last + 1].tolist()
+        places = starts[first:last].tolist()
+        places[0] += start - edges[0]
+        edges[0], edges[-1] = start, stop
+        return [
+            (place, place + high - low)
+            for place, (low, high) in zip(places, pairwise(edges), strict=True)
+            if low < high
+        ]
 
     @cached_property
     def _shuffles(self) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -229,11 +233,16 @@ class MegatronOrder:
         return document_index, numbers
 
     @cached_property
-    def _ends(self) -> NDArray[np.int64]:
-        """int64[places + 1]: where the documents of `document_index` start and end in the line."""
-        ends = np.zeros(len(self.document_index) + 1, dtype=np.int64)
-        np.cumsum(self._table.lengths()[self.document_index], dtype=np.int64, out=ends[1:])
-        return ends
+    def _line(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The documents of `document_index`, laid end to end.
+
+        (int64[places + 1], where they start and end in the line; int64[places], the token of the
+        split at which each starts.)
+        """
+        index = self.document_index
+        ends = np.zeros(len(index) + 1, dtype=np.int64)
+        np.cumsum(self._table.lengths()[index], dtype=np.int64, out=ends[1:])
+        return ends, self._table.starts()[index]
 
     def _part_lengths(self) -> NDArray[np.int32]:
         return self._table.lengths()[self.first_sequence : self.stop_sequence]

@@ -67,6 +67,10 @@ def merge(
         overwrite: replace an existing dataset.
         progress: called with the bytes written and the bytes in all.
 
+    The index of an input is checked entry by entry; its tokens are copied as they are, altered or
+    not, and where their blocks fall elsewhere get new checksums: `verify(..., full=True)` the
+    inputs first where that is in doubt.
+
     Raises:
         TokenizerMismatchError: inputs of different tokenizers.
         DocumentNotFoundError: a document to drop is in no input.

@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+
+from .errors import IndexedDatasetError
 
 Opened = TypeVar("Opened")
 
@@ -29,13 +32,31 @@ _lock = threading.Lock()
 _open: deque[weakref.ref[Reopenable[Any]]] = deque()  # those not used for longest in front
 
 
+def open_for_reading(path: Path) -> int:
+    """Return a descriptor of a regular file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        IndexedDatasetError: it is a folder, a pipe or a device, which could be waited for, or read
+            from, without end.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise IndexedDatasetError(
+            f"{path} is a folder, a pipe or a device, and not a file that could be read. Give the "
+            "prefix of a .bin/.idx pair, or copy the dataset again"
+        )
+    return descriptor
+
+
 class Descriptor:
     """A file open for reading at given positions; closed with its last reference."""
 
     __slots__ = ("number",)
 
     def __init__(self, path: Path) -> None:
-        self.number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.number = open_for_reading(path)
 
     def __del__(self) -> None:
         if hasattr(self, "number"):  # else it could not be opened

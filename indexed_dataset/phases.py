@@ -22,7 +22,7 @@ from itertools import pairwise
 
 from .blend import BlendedDataset, Epochs
 from .errors import IndexedDatasetError
-from .samples import Documents, Sample, SampleDataset
+from .samples import Documents, Sample, SampleDataset, own_arrays
 from .split import PrefixLike, TokenSplit
 from .state import BlendState, SourceState, tokens_per_sample
 
@@ -137,6 +137,10 @@ class PhasedBlend:
         if not -len(self) <= number < len(self):
             raise IndexError(f"sample {number} was asked for, but the blend has {len(self)}")
         return self.sample(number % len(self))
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
+        """Return samples that share no array; what a PyTorch DataLoader asks a dataset for."""
+        return [own_arrays(self[index]) for index in indices]
 
     def sample(self, position: int) -> Sample:
         """Return the sample at a position; `dataset_id` is its source's number.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import operator
 import os
+from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, overload
@@ -17,10 +18,18 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import IndexedDatasetError, ManifestError, PrefixNotFoundError, TruncatedDataError
+from .errors import (
+    CorruptIndexError,
+    IndexedDatasetError,
+    ManifestError,
+    PrefixNotFoundError,
+    TruncatedDataError,
+)
 from .index import Index
 from .manifest import DatasetManifest
+from .manifest_fields import shown
 from .open_files import Descriptor, Reopenable
+from .origins import read_origins
 from .paths import PrefixPaths, prefix_paths, strip_suffix
 
 _REMEDY = "Copy or write the dataset again"
@@ -56,6 +65,7 @@ class IndexedDataset:
         """The dtype of the tokens in the file."""
         self.num_tokens = self._index.bin_bytes // self.dtype.itemsize
         """Number of tokens in the file."""
+        self._itemsize = self.dtype.itemsize
         self._bin = Reopenable(partial(_open_bin, self._paths, self._index.bin_bytes))
         self.manifest = DatasetManifest.load(self._paths.json)
         if self.manifest is not None:
@@ -118,6 +128,31 @@ class IndexedDataset:
             self._read_rest(file, tokens.view(np.uint8).data[count:], position + count)
         return tokens
 
+    def read_spans(self, spans: Sequence[tuple[int, int]]) -> NDArray[Any]:
+        """Return the tokens at the positions [start, stop) of each span, joined into one array.
+
+        What `read_tokens` does for each, in a quarter of the time for short ones. The array is
+        read-only. Raises the same errors.
+        """
+        itemsize, file = self._itemsize, self._bin.get()
+        try:
+            if len(spans) == 1:
+                ((start, stop),) = spans
+                joined = os.pread(file.number, (stop - start) * itemsize, start * itemsize)
+                whole = len(joined) == (stop - start) * itemsize
+            else:
+                pieces = [
+                    os.pread(file.number, (stop - start) * itemsize, start * itemsize)
+                    for start, stop in spans
+                ]
+                joined = b"".join(pieces)
+                whole = len(joined) == sum([stop - start for start, stop in spans]) * itemsize
+        except OSError:  # a position below 0, or a broken disk, which fails again below
+            whole = False
+        if whole:
+            return np.frombuffer(joined, dtype=self.dtype)
+        return np.concatenate([self.read_tokens(start, stop - start) for start, stop in spans])
+
     def _read_rest(self, file: Descriptor, buffer: memoryview, position: int) -> None:
         while buffer:
             count = os.preadv(file.number, [buffer], position)
@@ -163,6 +198,11 @@ class IndexedDataset:
         """int64[num_documents], tokens of each document (computed: 8 bytes a document)."""
         return self._index.document_lengths
 
+    def document_lengths_between(self, first: int, stop: int) -> NDArray[np.int64]:
+        """int64[n], tokens of the documents [first, stop), cut to those that there are."""
+        stop = min(stop, self.num_documents)
+        return self._index.document_lengths_between(min(max(first, 0), stop), stop)
+
     def document_starts(self, start: int, stop: int) -> NDArray[np.int64]:
         """Return the token positions in [start, stop) at which a document with tokens starts.
 
@@ -186,14 +226,14 @@ class IndexedDataset:
         number = self._number(index, self.num_documents, "document")
         if self.manifest is None or not self._paths.origin.exists():
             return None
-        with open(self._paths.origin, "rb") as stream:
-            row = np.frombuffer(os.pread(stream.fileno(), 16, 16 * number), dtype="<i8")
+        ((file, offset),) = read_origins(self._paths.origin, self.num_documents, number, 1).tolist()
         files = self.manifest.origin_files
-        if len(row) != 2 or not 0 <= row[0] < len(files):
-            raise TruncatedDataError(
-                f"{self._paths.origin} has no usable row for document {number}. {_REMEDY}"
+        if not 0 <= file < len(files):
+            raise IndexedDatasetError(
+                f"{self._paths.origin}: document {number} came from file {file}, but the manifest "
+                f"lists {len(files)}. {_REMEDY}"
             )
-        return files[int(row[0])], int(row[1])
+        return files[file], offset
 
     @cached_property
     def fingerprint(self) -> str:
@@ -260,9 +300,16 @@ class IndexedDataset:
         ):
             if said != found:
                 raise ManifestError(
-                    f"{self._paths.json} says {name} = {said}, but the .bin and .idx have {found}: "
-                    f"they do not belong together. {_REMEDY}"
+                    f"{self._paths.json} says {name} = {shown(said)}, but the .bin and .idx have "
+                    f"{found}: they do not belong together. {_REMEDY}"
                 )
+        checksums, digest = manifest.checksums, self._index.digest
+        if checksums is not None and digest is not None and digest != checksums.idx:
+            raise CorruptIndexError(
+                f"{self._paths.idx} has the checksum {digest}, but {self._paths.json.name} says "
+                f"{checksums.idx}: one of them was altered or is of another dataset. {_REMEDY}, or "
+                "let `gristmill repair` make the index again"
+            )
 
     def _number(self, index: int, size: int, noun: str) -> int:
         """Return a place in [0, size), counted from the end if negative."""

@@ -9,7 +9,9 @@
     cu_seqlens: int32[S + 1]    documents="separate" only: bounds of the documents in the sample,
                                 filled up with S so that samples can be stacked.
 
-The arrays of a sample are its own and may be changed in place.
+A sample's tokens and labels are its own and may be changed in place. Where loss_mask or position_ids
+are the same for every sample, all samples share one array: it is read-only, so a change in place is
+an error; copy it first. A PyTorch DataLoader, which wants no read-only arrays, gets copies.
 """
 
 from __future__ import annotations
@@ -44,6 +46,14 @@ class Sample(TypedDict):
     position_ids: NDArray[np.int64]
     dataset_id: int
     cu_seqlens: NotRequired[NDArray[np.int32]]
+
+
+def own_arrays(sample: Sample) -> Sample:
+    """Return a sample with copies of the arrays that it shares with others."""
+    return {  # type: ignore[return-value] # the keys are those of the sample
+        key: value.copy() if isinstance(value, np.ndarray) and not value.flags.writeable else value
+        for key, value in sample.items()
+    }
 
 
 class SampleDataset:
@@ -106,11 +116,13 @@ class SampleDataset:
         self.eod_id = _eod_id(self.split, eod_id)
         self.block_length = block_length or sequence_length
         _require_fitting_blocks(self, block_length)
-        self._ones = np.ones(sequence_length, dtype=np.float32)  # copied: faster than made anew
+        self._ones = np.ones(sequence_length, dtype=np.float32)
         self._places = np.arange(sequence_length, dtype=np.int64)
+        for shared in (self._ones, self._places):
+            shared.flags.writeable = False
         self._num_samples = num_samples
         self._order = self._new_order()
-        there_are = self._order.max_samples
+        self._max_samples = there_are = self._order.max_samples
         if there_are is not None and (num_samples or 0) > there_are:
             raise IndexedDatasetError(
                 f"{self.name} has {there_are} {order} samples, but num_samples is {num_samples}: "
@@ -132,23 +144,27 @@ class SampleDataset:
             )
         return self.sample(number % len(self))
 
+    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
+        """Return samples that share no array; what a PyTorch DataLoader asks a dataset for."""
+        return [own_arrays(self[index]) for index in indices]
+
     def sample(self, position: int) -> Sample:
         """Return sample `position`; of a stable order any from 0 on, epoch after epoch."""
         size = self.sequence_length
         spans = self._spans(position)
         values = self._read(spans)
         num_scored = len(values) - 1
-        loss_mask = self._ones.copy()
+        loss_mask = self._ones
         if num_scored < size:
             values = np.concatenate((values, np.zeros(size - num_scored, dtype=values.dtype)))
-            loss_mask[num_scored:] = 0
+            loss_mask = (self._places < num_scored).astype(np.float32)
         # Both are widened from what was read: copying one from the other takes three times as
         # long, because the two lie at almost the same place of different memory pages.
         sample: Sample = {
             "tokens": values[:-1].astype(np.int64),
             "labels": values[1:].astype(np.int64),
             "loss_mask": loss_mask,
-            "position_ids": self._places.copy(),
+            "position_ids": self._places,
             "dataset_id": self.dataset_id,
         }
         if self.documents == "separate":
@@ -238,7 +254,7 @@ class SampleDataset:
     def _spans(self, position: int) -> Sequence[Span]:
         if position < 0:
             raise IndexError(f"{self.name}: there is no sample {position}")
-        there_are = self._order.max_samples
+        there_are = self._max_samples
         if there_are is not None and position >= there_are:
             raise IndexError(
                 f"{self.name}: sample {position} was asked for, but there are {there_are}"
@@ -247,17 +263,11 @@ class SampleDataset:
 
     def _read(self, spans: Sequence[Span]) -> NDArray[Any]:
         """Return the tokens of the spans as one array, in a dtype that holds them."""
-        if len(spans) == 1:
-            ((start, stop),) = spans
-            return self.split.read(start, stop - start)
-        return np.concatenate([self._read_span(span) for span in spans])
-
-    def _read_span(self, span: Span) -> NDArray[Any]:
-        if span == EOD_BEFORE_SPLIT:
+        if spans[0] == EOD_BEFORE_SPLIT:
             assert self.eod_id is not None
-            return np.array([self.eod_id], dtype=np.int64)
-        start, stop = span
-        return self.split.read(start, stop - start)
+            before = np.array([self.eod_id], dtype=np.int64)
+            return np.concatenate((before, self.split.read_spans(spans[1:])))
+        return self.split.read_spans(spans)
 
     def _document_starts(self, spans: Sequence[Span]) -> NDArray[np.int64]:
         """Return the places in a sample, from 1 on, at which documents start."""
@@ -281,9 +291,10 @@ class SampleDataset:
     def _separate(self, sample: Sample, spans: Sequence[Span], num_scored: int) -> None:
         """Cut a sample at its document bounds."""
         starts = self._document_starts(spans)
+        sample["loss_mask"] = sample["loss_mask"].copy()
         sample["loss_mask"][starts - 1] = 0
         bounds = self._bounds(starts, num_scored)
-        sample["position_ids"] -= np.repeat(bounds[:-1], np.diff(bounds))
+        sample["position_ids"] = self._places - np.repeat(bounds[:-1], np.diff(bounds))
         padded = np.full(self.sequence_length + 1, self.sequence_length, dtype=np.int32)
         padded[: len(bounds)] = bounds
         sample["cu_seqlens"] = padded

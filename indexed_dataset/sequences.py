@@ -7,7 +7,6 @@ calls a document when it samples is a sequence.
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,8 @@ from .errors import CorruptIndexError
 from .reader import IndexedDataset
 from .split import TokenSplit
 
+_TOGETHER = 1 << 16  # sequences compared together: few enough to stay in the processor's caches
+
 
 class SequenceTable:
     """Lengths and places of the sequences of one split; nothing is read before it is asked for."""
@@ -23,7 +24,6 @@ class SequenceTable:
     def __init__(self, split: TokenSplit) -> None:
         self._shards = split.shards
         self._sequence_ends = list(accumulate(shard.num_sequences for shard in self._shards))
-        self._token_ends = list(accumulate(shard.num_tokens for shard in self._shards))
 
     @property
     def num_sequences(self) -> int:
@@ -41,45 +41,35 @@ class SequenceTable:
             )
         return lengths
 
-    def starts(self, numbers: NDArray[Any], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return int64[n], the token of the split at which each of n sequences starts.
-
-        Args:
-            numbers: integers[n], of the sequences, in any order.
-            lengths: int64[n], tokens of each: the index must agree with them.
+    def starts(self) -> NDArray[np.int64]:
+        """Return int64[num_sequences], the token of the split at which each sequence starts.
 
         Raises:
-            CorruptIndexError: a sequence starts elsewhere than its neighbour ends.
+            CorruptIndexError: a sequence starts elsewhere than the one before it ends.
         """
-        if len(self._shards) == 1:
-            return _starts_in_shard(self._shards[0], numbers, lengths)
-        starts = np.empty(len(numbers), dtype=np.int64)
-        shards = np.searchsorted(self._sequence_ends, numbers, side="right")
-        for s in np.unique(shards):
-            chosen = shards == s
-            first_sequence = self._sequence_ends[s - 1] if s else 0
-            first_token = self._token_ends[s - 1] if s else 0
-            starts[chosen] = first_token + _starts_in_shard(
-                self._shards[s], numbers[chosen] - first_sequence, lengths[chosen]
-            )
+        starts = np.empty(self.num_sequences, dtype=np.int64)
+        first_sequence = first_token = 0
+        for shard in self._shards:
+            stop_sequence = first_sequence + shard.num_sequences
+            part = starts[first_sequence:stop_sequence]
+            np.cumsum(shard.sequence_lengths, dtype=np.int64, out=part)
+            part -= shard.sequence_lengths
+            _require_same(shard, part)
+            part += first_token
+            first_sequence, first_token = stop_sequence, first_token + shard.num_tokens
         return starts
 
 
-def _starts_in_shard(
-    shard: IndexedDataset, numbers: NDArray[Any], lengths: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    itemsize, pointers = shard.dtype.itemsize, shard.sequence_pointers
-    last = shard.num_sequences - 1
-    begins = pointers[numbers]
-    ends = pointers[np.minimum(numbers + 1, last)]
-    ends[numbers == last] = shard.num_tokens * itemsize
-    wrong = ends - begins != lengths * itemsize
-    starts: NDArray[np.int64] = begins // itemsize
-    if wrong.any():
-        w = int(np.argmax(wrong))
-        raise CorruptIndexError(
-            f"{shard.prefix}: sequence {numbers[w]} has {lengths[w]} tokens but spans the tokens "
-            f"{starts[w]} to {ends[w] // itemsize}. The index is damaged: copy or write the "
-            "dataset again"
-        )
-    return starts
+def _require_same(shard: IndexedDataset, starts: NDArray[np.int64]) -> None:
+    """Compare the pointers of the index with where the lengths say that sequences start."""
+    pointers, itemsize = shard.sequence_pointers, shard.dtype.itemsize
+    for first in range(0, len(starts), _TOGETHER):
+        block = starts[first : first + _TOGETHER]
+        wrong = pointers[first : first + _TOGETHER] != block * itemsize
+        if wrong.any():
+            w = int(np.argmax(wrong))
+            raise CorruptIndexError(
+                f"{shard.prefix}: sequence {first + w} starts at byte {pointers[first + w]}, but "
+                f"those before it end at byte {block[w] * itemsize}. The index is damaged: copy or "
+                "write the dataset again"
+            )

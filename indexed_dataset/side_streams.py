@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import IndexedDatasetError, PrefixNotFoundError, TruncatedDataError
+from .open_files import open_for_reading
 from .reader import IndexedDataset
 
 
@@ -57,9 +58,12 @@ class SideStream:
                 f"there are {self.num_tokens}"
             )
         # Opened for each read: streams are many, and reading them is not the hot path yet.
-        entries = np.fromfile(self.path, self.dtype, num_tokens, offset=start * self.dtype.itemsize)
-        if len(entries) != num_tokens:
-            raise self._truncated(os.stat(self.path).st_size)
+        with os.fdopen(open_for_reading(self.path), "rb", buffering=0) as stream:
+            entries = np.fromfile(
+                stream, self.dtype, num_tokens, offset=start * self.dtype.itemsize
+            )
+            if len(entries) != num_tokens:
+                raise self._truncated(os.fstat(stream.fileno()).st_size)
         return entries
 
     def _truncated(self, size: int) -> TruncatedDataError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -82,16 +82,25 @@ class TokenSplit:
         Raises:
             IndexedDatasetError: the split has no such positions.
         """
-        number = bisect_right(self._ends, start)
-        last = len(self.shards) - 1
-        parts = []
-        while number < last and start + num_tokens > self._ends[number]:
-            count = self._ends[number] - start
-            parts.append(self.shards[number].read_tokens(start - self._first(number), count))
-            start, num_tokens, number = start + count, num_tokens - count, number + 1
-        number = min(number, last)  # which refuses what lies behind it
-        rest = self.shards[number].read_tokens(start - self._first(number), num_tokens)
-        return np.concatenate((*parts, rest)) if parts else rest
+        parts = [
+            shard.read_tokens(first, count)
+            for shard, first, count in self._parts(start, num_tokens)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def read_spans(self, spans: Sequence[tuple[int, int]]) -> NDArray[Any]:
+        """Return the tokens at the positions [start, stop) of each span, joined into one array.
+
+        The array may be read-only. Raises the same errors as `read`, with fewer steps before them.
+        """
+        if len(self.shards) == 1:
+            return self.shards[0].read_spans(spans)
+        parts = [
+            shard.read_spans(((first, first + count),))
+            for start, stop in spans
+            for shard, first, count in self._parts(start, stop - start)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def document_starts(self, start: int, stop: int) -> NDArray[np.int64]:
         """Return the positions in [start, stop) at which a document starts, in order."""
@@ -103,6 +112,16 @@ class TokenSplit:
             starts = self.shards[number].document_starts(max(start - first, 0), stop - first)
             found.append(starts + first)
         return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+
+    def _parts(self, start: int, num_tokens: int) -> Iterator[tuple[IndexedDataset, int, int]]:
+        """Yield what a range has of each shard: the shard, first position in it, tokens."""
+        number, last = bisect_right(self._ends, start), len(self.shards) - 1
+        while number < last and start + num_tokens > self._ends[number]:
+            count = self._ends[number] - start
+            yield self.shards[number], start - self._first(number), count
+            start, num_tokens, number = start + count, num_tokens - count, number + 1
+        number = min(number, last)  # which refuses what lies behind it
+        yield self.shards[number], start - self._first(number), num_tokens
 
     def _first(self, number: int) -> int:
         """Return the position of the first token of a shard."""

@@ -1,8 +1,8 @@
 """A prefix in, everything that is wrong with it out.
 
-Fast: header, sizes, every entry of the index, the manifest's counts. Full: the tokens too, that is
-checksums and the range of ids, block by block in threads. Opening a dataset does the constant-time
-part of the fast check.
+Fast: sizes, every entry of the index, its checksum, the manifest's counts. Full: the tokens too,
+that is checksums and the range of ids, block by block in threads. Opening a dataset does the
+constant-time part of the fast check.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 from .errors import IndexedDatasetError
 from .format import check_index_arrays
 from .manifest import CHECKSUM_BLOCK_BYTES, DatasetManifest, file_digest
+from .origins import read_origins
 from .paths import prefix_paths
 from .reader import IndexedDataset
 from .side_streams import SideStream
@@ -74,7 +75,7 @@ def verify(
     paths = prefix_paths(prefix)
     try:
         dataset = IndexedDataset(prefix)
-    except IndexedDatasetError as error:
+    except (IndexedDatasetError, OSError) as error:
         return VerifyReport(
             prefix=os.fspath(paths.idx.with_suffix("")),
             full=full,
@@ -103,6 +104,7 @@ def verify(
         if manifest.checksums is None:
             unchecked.append("checksums: the manifest has none")
         problems += _side_stream_problems(dataset)
+        problems += _file_problems(dataset, full=full)
     if full:
         problems += _content_problems(dataset, progress)
     else:
@@ -138,8 +140,30 @@ def _side_stream_problems(dataset: IndexedDataset) -> Iterator[str]:
     for name in () if dataset.manifest is None else dataset.manifest.side_streams:
         try:
             SideStream(dataset, name)
-        except IndexedDatasetError as error:
+        except (IndexedDatasetError, OSError) as error:
             yield str(error)
+
+
+def _file_problems(dataset: IndexedDataset, *, full: bool) -> Iterator[str]:
+    """Check the .idx, which was read anyway, and the .origin: its size, or all of it."""
+    paths, manifest = prefix_paths(dataset.prefix), dataset.manifest
+    if manifest is None or manifest.checksums is None:
+        return
+    known = [(paths.idx, manifest.checksums.idx)]
+    if manifest.checksums.origin is not None:
+        try:
+            read_origins(paths.origin, dataset.num_documents, 0, 0)  # its size, and that it is one
+        except (IndexedDatasetError, OSError) as error:
+            yield str(error)
+        else:
+            known += [(paths.origin, manifest.checksums.origin)] * full
+    for path, digest in known:
+        actual = file_digest(path)
+        if actual != digest:
+            yield (
+                f"{path} has checksum {actual}, the manifest says {digest}: it was altered. Copy "
+                "or write the dataset again"
+            )
 
 
 def _content_problems(dataset: IndexedDataset, progress: Progress | None) -> Iterator[str]:
@@ -173,15 +197,6 @@ def _content_problems(dataset: IndexedDataset, progress: Progress | None) -> Ite
         if path.exists() and path.stat().st_size == size:  # else it is a problem already
             found = read(path, size, dtype)
             yield from _block_problems(path, entry.blocks, found, block_bytes)
-    if checksums is None:
-        return
-    for path, digest in ((paths.idx, checksums.idx), (paths.origin, checksums.origin)):
-        if digest is None:
-            continue
-        actual = file_digest(path)
-        if actual != digest:
-            state = "is missing" if actual is None else f"has checksum {actual}"
-            yield (f"{path} {state}, the manifest says {digest}. Copy or write the dataset again")
 
 
 class _Block(NamedTuple):

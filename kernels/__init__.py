@@ -13,14 +13,19 @@ from importlib import import_module
 from typing import Any
 
 PUBLIC_KERNELS = {  # no module may be named like a kernel, or it would hide it
+    "find_json_strings": "json_lines",
+    "unescape_json": "json_escapes",
     "hash_documents": "hashing",
     "band_keys": "minhash",
-    "shingle_sets": "distinct",
+    "shingle_lists": "distinct",
+    "shingle_sets": "payload",
+    "source_shingles": "payload",
     "set_jaccard": "similarity",
     "verify_group": "verification",
     "unite_edges": "components",
     "resolve_components": "components",
     "permute": "permutation",
+    "pack_best_fit": "packing",
     "build_sample_index": "megatron",
     "blend_greedily": "megatron",
 }

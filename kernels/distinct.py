@@ -1,9 +1,10 @@
-"""Documents flow in, the sorted set of each one's shingle hashes flows out: what is compared.
+"""Documents flow in, the shingle hashes of each one flow out: what is stored to be compared.
 
-A set is exact up to `max_size` shingles (the default of 131,072 is about a megabyte of English).
-Of a larger one those below a power of two are kept, the largest power that fits: a uniform sample
-by value (Bar-Yossef et al., 2002), the same for the same text, in bounded memory. Two sets of
-different powers are compared below the smaller one, with a standard error of 0.2 % or less.
+A list has a document's shingles in their order. It is exact up to `max_size` shingles (the default
+of 131,072 is about a megabyte of English). Of a larger document the distinct hashes below a power
+of two are kept, sorted, the largest power that fits: a uniform sample by value (Bar-Yossef et al.,
+2002), the same for the same text, in bounded memory. Two sets of different powers are compared
+below the smaller one, with a standard error of 0.2 % or less.
 """
 
 from __future__ import annotations
@@ -14,7 +15,14 @@ from numpy.typing import NDArray
 from .folding import fold_table
 from .hashing import check_offsets
 from .jit import as_readonly, kernel
-from .shingling import BLOCK_SHINGLES, new_state, next_shingles, start_document, word_seed
+from .shingling import (
+    BLOCK_SHINGLES,
+    longest_window,
+    new_state,
+    next_shingles,
+    start_document,
+    word_seed,
+)
 
 MAX_SET_SIZE = 1 << 17
 
@@ -23,25 +31,29 @@ _ONE = np.uint64(1)
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
-def shingle_sets(
+def shingle_lists(
     data: NDArray[np.uint8],
     offsets: NDArray[np.int64],
     seed: int = 0,
     max_size: int = MAX_SET_SIZE,
-) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.uint8]]:
-    """Return the shingle set of each document.
+) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the shingles of each document.
 
     Args:
         data: uint8[num_bytes], UTF-8 of the documents one after another.
         offsets: int64[num_documents + 1], non-decreasing, within `data`.
-        seed: any integer; sets of different seeds cannot be compared.
+        seed: any integer; shingles of different seeds cannot be compared.
         max_size: shingles kept of one document, 1 or more.
 
     Returns:
-        values: uint64[num_shingles], each document's distinct hashes in ascending order.
-        set_offsets: int64[num_documents + 1] into `values`.
-        shifts: uint8[num_documents]; the set holds the document's hashes below 2^(64 - shift),
-            so 0 says that it is whole.
+        values: uint64[num_shingles], each document's hashes in the order of its text, one that is
+            equal to the one before it left out; of a document with more than `max_size` the
+            distinct ones in ascending order.
+        list_offsets: int64[num_documents + 1] into `values`.
+        shifts: uint8[num_documents]; the document's hashes below 2^(64 - shift) are there, so 0
+            says that all are.
+        windows: uint8[num_documents], tokens of the document's longest shingle; 0 where the order
+            of the text is lost.
     """
     if max_size < 1:
         raise ValueError(f"max_size is {max_size}: a set must be allowed one shingle at least")
@@ -51,12 +63,22 @@ def shingle_sets(
     bounds = np.minimum(np.diff(offsets), max_size)
     values = np.empty(int(bounds.sum()), np.uint64)
     scratch = np.empty(2 * int(bounds.max(initial=0)) + BLOCK_SHINGLES, np.uint64)
-    set_offsets = np.zeros(len(offsets), np.int64)
+    list_offsets = np.zeros(len(offsets), np.int64)
     shifts = np.zeros(len(offsets) - 1, np.uint8)
-    _shingle_sets(
-        data, offsets, fold_table(), word_seed(seed), max_size, scratch, values, set_offsets, shifts
+    windows = np.zeros(len(offsets) - 1, np.uint8)
+    _shingle_lists(
+        data,
+        offsets,
+        fold_table(),
+        word_seed(seed),
+        max_size,
+        scratch,
+        values,
+        list_offsets,
+        shifts,
+        windows,
     )
-    return values[: set_offsets[-1]].copy(), set_offsets, shifts
+    return values[: list_offsets[-1]].copy(), list_offsets, shifts, windows
 
 
 @kernel
@@ -66,7 +88,7 @@ def value_limit(shift: int) -> np.uint64:
 
 
 @kernel
-def _shingle_sets(
+def _shingle_lists(
     data: NDArray[np.uint8],
     offsets: NDArray[np.int64],
     table: NDArray[np.uint32],
@@ -74,8 +96,9 @@ def _shingle_sets(
     max_size: int,
     scratch: NDArray[np.uint64],
     values: NDArray[np.uint64],
-    set_offsets: NDArray[np.int64],
+    list_offsets: NDArray[np.int64],
     shifts: NDArray[np.uint8],
+    windows: NDArray[np.uint8],
 ) -> None:
     block = np.empty(BLOCK_SHINGLES, np.uint64)
     state = new_state()
@@ -85,16 +108,19 @@ def _shingle_sets(
         size = 0
         shift = 0
         limit = value_limit(shift)
+        in_order = True
         while True:
             count = next_shingles(data, offsets[document + 1], table, state, block)
             for index in range(count):
                 if block[index] <= limit:
                     scratch[size] = block[index]
                     size += 1
-            if count == 0 or size + BLOCK_SHINGLES > len(scratch):
+            is_full = size + BLOCK_SHINGLES > len(scratch)
+            if is_full or (count == 0 and (size > max_size or not in_order)):
                 # The set only grows, so a shift that is needed now is needed at the end too:
                 # the last shift does not depend on when the scratch was full.
-                size = _sort_unique(scratch, size)
+                in_order = False
+                size = sort_unique(scratch, size)
                 while size > max_size:
                     shift += 1
                     limit = value_limit(shift)
@@ -103,12 +129,13 @@ def _shingle_sets(
                 break
         values[stored : stored + size] = scratch[:size]
         stored += size
-        set_offsets[document + 1] = stored
+        list_offsets[document + 1] = stored
         shifts[document] = shift
+        windows[document] = longest_window(state) if in_order else 0
 
 
 @kernel
-def _sort_unique(values: NDArray[np.uint64], size: int) -> int:
+def sort_unique(values: NDArray[np.uint64], size: int) -> int:
     """Sort `values[:size]` in place without repetitions; return how many are left."""
     values[:size].sort()
     kept = 0

@@ -52,7 +52,8 @@ _STATE_WORDS = 16 + 2 * _RING
     _NUM_SHINGLES,
     _DONE,
     _WORD_SEED,
-) = range(12)
+    _LONGEST,
+) = range(13)
 
 _POWERS = np.array([pow(WINDOW_BASE, power, 1 << 64) for power in range(_RING)], np.uint64)
 _WEIGHTS = np.array(TOKEN_WEIGHTS, np.int64)
@@ -183,6 +184,7 @@ def next_shingles(
             count = _add_token(state, mix64(word_hash), _WEIGHTS[kind], shingles, count)
         if state[_NUM_SHINGLES] == np.uint64(0) and state[_LENGTH] != np.uint64(0):
             shingles[count] = _window_shingle(state)
+            state[_LONGEST] = state[_LENGTH]
             count += 1
         state[_DONE] = np.uint64(1)
     state[_POSITION] = np.uint64(position)
@@ -190,6 +192,12 @@ def next_shingles(
     state[_WORD_HASH] = word_hash
     state[_LAST_SYMBOL] = last_symbol
     return count
+
+
+@kernel
+def longest_window(state: NDArray[np.uint64]) -> np.uint64:
+    """Return the number of tokens in the longest shingle of the document so far."""
+    return np.uint64(state[_LONGEST])
 
 
 @kernel
@@ -229,6 +237,7 @@ def _add_token(
     state[_WINDOW_HASH] = window_hash
     if total < _WINDOW_WEIGHT:
         return count
+    state[_LONGEST] = max(state[_LONGEST], np.uint64(length))
     shingle = _window_shingle(state)
     if state[_NUM_SHINGLES] != np.uint64(0) and shingle == state[_LAST_SHINGLE]:
         return count

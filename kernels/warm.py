@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from .components import resolve_components, unite_edges
-from .distinct import shingle_sets
+from .distinct import shingle_lists
 from .hashing import hash_documents
+from .json_escapes import unescape_json
+from .json_lines import find_json_strings
 from .megatron import blend_greedily, build_sample_index
 from .minhash import band_keys
+from .packing import pack_best_fit
+from .payload import shingle_sets, source_shingles
 from .permutation import NUM_KEYS, permute
 from .similarity import set_jaccard
 from .verification import verify_group
@@ -18,14 +22,23 @@ def compile_all() -> None:
     """Call each public kernel with the argument types that it is used with."""
     data = np.frombuffer(b"warm kernels", np.uint8)
     offsets = np.array([0, len(data)], np.int64)
+    _, _, _, spans = find_json_strings(data, data[:4], offsets[:1])
+    unescape_json(data, spans.reshape(-1, 2), np.zeros(0, np.bool_))
     hash_documents(data, offsets)
-    keys = band_keys(data, offsets)
-    values, set_offsets, shifts = shingle_sets(data, offsets)
-    set_jaccard(values, values)
-    verify_group(values, set_offsets, shifts, keys, 0.8)
+    band_keys(data, offsets)
+    lists, list_offsets, shifts, windows = shingle_lists(data, offsets)
+    sources = np.zeros(1, np.uint64)
+    source_shingles(lists, list_offsets[:-1], np.diff(list_offsets), sources, 0, 0)
+    sets = shingle_sets(lists, list_offsets, windows, sources, sources)
+    set_jaccard(sets[0], sets[0])
+    buckets, bucket_offsets = np.zeros(1, np.int64), np.arange(2)
+    verify_group(
+        sets[0], sets[1], shifts, sets[2], sets[3], buckets, bucket_offsets, np.zeros(1, bool), 0.8
+    )
     parents = np.arange(1, dtype=np.int64)
     unite_edges(parents, parents[:0], parents[:0])
     resolve_components(parents)
     build_sample_index(np.ones(1, np.int32), np.zeros(1, np.int32), 1, 1)
     blend_greedily(np.ones(1), np.ones(1, np.int64), np.zeros(1, np.int64), 0, 1)
+    pack_best_fit(np.array([1, 3], np.int64), 2)
     permute(parents, 1, np.arange(NUM_KEYS, dtype=np.uint64))

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from .plan import plan_preprocess as plan_preprocess
     from .recipe import preprocess as preprocess
     from .report import Report as Report
+    from .report_pages import make_pages as make_pages
+    from .similarity import jaccard as jaccard
+    from .similarity import shingles as shingles
     from .tokenize_inputs import tokenize_files as tokenize_files
     from .tokenizer import Tokenizer as Tokenizer
 
@@ -23,8 +26,11 @@ _HOMES = {
     "PreprocessConfig": "config",
     "Report": "report",
     "Tokenizer": "tokenizer",
+    "jaccard": "similarity",
+    "make_pages": "report_pages",
     "plan_preprocess": "plan",
     "preprocess": "recipe",
+    "shingles": "similarity",
     "tokenize_files": "tokenize_inputs",
 }
 
@@ -32,8 +38,11 @@ __all__ = [
     "PreprocessConfig",
     "Report",
     "Tokenizer",
+    "jaccard",
+    "make_pages",
     "plan_preprocess",
     "preprocess",
+    "shingles",
     "tokenize_files",
 ]
 

@@ -6,6 +6,7 @@ so that the end of a unit can check that none was lost.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -158,6 +159,22 @@ class BatchBuilder:
             items.clear()
         self.documents_in = self.blank_lines = self.input_bytes = self.held_bytes = 0
         return batch
+
+
+def join_batches(batches: Sequence[ReadBatch]) -> ReadBatch:
+    """Return consecutive batches of one piece as one."""
+    if len(batches) == 1:
+        return batches[0]
+    table = pa.Table.from_batches([batch.documents for batch in batches]).combine_chunks()
+    documents = table.to_batches() or [batches[0].documents]  # none: all are empty
+    return ReadBatch(
+        documents=documents[0],
+        rejected=tuple(itertools.chain.from_iterable(batch.rejected for batch in batches)),
+        documents_in=sum(batch.documents_in for batch in batches),
+        input_bytes=sum(batch.input_bytes for batch in batches),
+        blank_lines=sum(batch.blank_lines for batch in batches),
+        notices=tuple(itertools.chain.from_iterable(batch.notices for batch in batches)),
+    )
 
 
 MAX_BATCH_DOCUMENTS = 100_000

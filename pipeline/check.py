@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 from .config import PreprocessConfig, TokenizerConfig
+from .dedup_preference import columns_of, parse_keep
 from .tokenizer import open_cached
 from .train_tokenizer import SMALLEST_VOCAB_SIZE
 
@@ -21,28 +22,11 @@ MAX_PARTITIONS = 65_536
 
 def check_config(config: PreprocessConfig) -> None:
     """Raise ValueError for the first setting that cannot be meant; it names the setting."""
-    clean, dedup, pack = config.clean, config.dedup, config.pack
+    clean, pack = config.clean, config.pack
     _at_least("clean.min_characters", clean.min_characters, 0, "0: only empty texts are dropped")
     _at_least("clean.max_bytes", clean.max_bytes, 0, "0: no limit")
     _at_least("clean.unit_bytes", clean.unit_bytes, 1, "64000000 is usual")
-    if not 0.0 < dedup.threshold <= 1.0:
-        raise ValueError(
-            f"dedup.threshold is {dedup.threshold}: it is a Jaccard similarity, so it must be "
-            "above 0 and at most 1 (0.8 is usual)"
-        )
-    _at_least("dedup.num_bands", dedup.num_bands, 1, "20 is usual; dedup.near = false: none")
-    _at_least("dedup.rows_per_band", dedup.rows_per_band, 1, "6 is usual")
-    if dedup.num_bands * dedup.rows_per_band > MAX_HASHES:
-        raise ValueError(
-            f"dedup.num_bands x dedup.rows_per_band is {dedup.num_bands} x {dedup.rows_per_band}: "
-            f"a signature has at most {MAX_HASHES} hash values (20 x 6 is usual)"
-        )
-    _at_least("dedup.partitions", dedup.partitions, 1, "16 is usual")
-    if dedup.partitions > MAX_PARTITIONS:
-        raise ValueError(
-            f"dedup.partitions is {dedup.partitions}: it must be at most {MAX_PARTITIONS}, each "
-            "is a unit of work (16 is usual, some thousands for terabytes)"
-        )
+    check_dedup(config)
     _check_training(config.tokenizer)
     if len(set(pack.group_by)) < len(pack.group_by):
         raise ValueError(
@@ -57,6 +41,58 @@ def check_config(config: PreprocessConfig) -> None:
             "documents held out, so it must be at least 0 and below 1 (0.01 is usual)"
         )
     _at_least("pack.validation_max_tokens", pack.validation_max_tokens, 0, "2000000 is usual")
+
+
+def check_dedup(config: PreprocessConfig) -> None:
+    """Raise ValueError for a setting of dedup that cannot be meant."""
+    dedup = config.dedup
+    if not 0.0 < dedup.threshold <= 1.0:
+        raise ValueError(
+            f"dedup.threshold is {dedup.threshold}: it is a Jaccard similarity, so it must be "
+            "above 0 and at most 1 (0.8 is usual)"
+        )
+    _at_least("dedup.num_bands", dedup.num_bands, 1, "20 is usual; dedup.near = false: none")
+    _at_least("dedup.rows_per_band", dedup.rows_per_band, 1, "6 is usual")
+    if dedup.num_bands * dedup.rows_per_band > MAX_HASHES:
+        raise ValueError(
+            f"dedup.num_bands x dedup.rows_per_band is {dedup.num_bands} x {dedup.rows_per_band}: "
+            f"a signature has at most {MAX_HASHES} hash values (20 x 6 is usual)"
+        )
+    _at_least("dedup.partitions", dedup.partitions, 0, "0: by the number of candidates")
+    if dedup.partitions > MAX_PARTITIONS:
+        raise ValueError(
+            f"dedup.partitions is {dedup.partitions}: it must be at most {MAX_PARTITIONS}, each "
+            "is a unit of work (0 is usual: by the number of candidates)"
+        )
+    _at_least("dedup.boilerplate_documents", dedup.boilerplate_documents, 0, "0: no boilerplate")
+    if dedup.boilerplate_documents == 1:
+        raise ValueError(
+            "dedup.boilerplate_documents is 1: every shingle would be boilerplate. Use 2 or more "
+            "(20 is usual), or 0 to look for none"
+        )
+    if not 0.0 <= dedup.payload_overlap <= 1.0:
+        raise ValueError(
+            f"dedup.payload_overlap is {dedup.payload_overlap}: it is a share, so it must be from "
+            "0 to 1 (0.5 is usual)"
+        )
+    for column in columns_of(parse_keep(dedup.keep)):
+        for source in config.sources:
+            if column not in source.columns:
+                raise ValueError(
+                    f"dedup.keep looks at the column {column!r}, which source "
+                    f"{source.name or source.path!r} does not carry: add it to the source's "
+                    "`columns`"
+                )
+    if not (dedup.exact or dedup.near) and (dedup.against or dedup.write_index):
+        raise ValueError(
+            "dedup.against and dedup.write_index need dedup.exact or dedup.near, which are both "
+            "false: set one of them, or leave the index out"
+        )
+    if not dedup.among_new and not dedup.against:
+        raise ValueError(
+            "dedup.among_new is false and dedup.against is empty: there would be nothing to "
+            "compare with. Name the output folder of an earlier run in dedup.against"
+        )
 
 
 def open_given_tokenizer(config: TokenizerConfig) -> None:

@@ -32,6 +32,9 @@ class SourceConfig:
     """Fields or columns tried in turn for a document's language, when `language` is empty."""
     columns: tuple[str, ...] = ()
     """Input columns to carry through to the clean documents (url, date, licence, ...)."""
+    licence: str = ""
+    """Licence of all its documents, for the data card; empty: that of a carried `licence` or
+    `license` column, else unknown."""
     priority: int = 0
     """Of two equal documents the one from the source with the lower number is kept."""
     text_unit: Literal["file", "paragraph", "line"] = "file"
@@ -82,12 +85,33 @@ class DedupConfig:
     """Bands of the MinHash signature; two documents are compared when they share one."""
     rows_per_band: int = 6
     """Hash values a band; 20 x 6 finds 99.8 % of the pairs at Jaccard 0.8."""
-    keep: Literal["longest", "first"] = "longest"
-    """Which near copy is kept; ties go to the earlier one (source priority, file, offset)."""
+    verify: bool = True
+    """Compare candidates; false: sharing a band with a kept document is enough to be removed."""
+    boilerplate_documents: int = 20
+    """A shingle that so many candidates of a source have is boilerplate there; 0: none is."""
+    payload_overlap: float = 0.5
+    """A document whose text apart from boilerplate, where there is a passage of it (11 words or
+    more), is found in the kept one to a smaller share is not removed: another page of the same
+    template."""
+    keep: tuple[str, ...] = ("longest",)
+    """Which copy is kept; of several keys the first that differs decides: longest, shortest,
+    first, priority (of the source), COLUMN:highest or COLUMN:lowest of a carried column. Ties go
+    to the earlier one (source priority, file, offset)."""
+    copies: Literal["keep_one", "drop_all"] = "keep_one"
+    """drop_all: drop every document that has a copy, not all but one."""
+    scope: Literal["global", "language", "source"] = "global"
+    """Where copies are looked for: everywhere, or only in the same language or source."""
+    against: tuple[str, ...] = ()
+    """Output folders of earlier runs with write_index: their kept documents stay, and new ones
+    that are copies of them are dropped, with the old one's id as `duplicate_of`."""
+    among_new: bool = True
+    """false: look for copies of the documents in `against` only."""
+    write_index: bool = False
+    """Write what a later run needs to dedup against this one (200 bytes a kept document)."""
     seed: int = 0
     """Key of the hash functions."""
-    partitions: int = 16
-    """Number of files that candidates are spread over for verification."""
+    partitions: int = 0
+    """Parts that candidates are verified in; 0: by their number."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

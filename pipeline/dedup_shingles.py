@@ -1,7 +1,8 @@
-"""Documents of one unit flow in again, the shingle sets of the candidates among them flow out."""
+"""Documents of one unit flow in again, the shingle lists of the candidates among them flow out."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,15 @@ from .. import kernels
 from ..indexed_dataset.atomic import atomic_path
 from .array_files import save_array
 from .dedup_files import (
-    CANDIDATE_GROUP,
-    EXACT_ROOT,
-    EXACT_SIZE,
-    NUM_FIXED_ROWS,
+    INDEX_ROW,
+    ExactTable,
+    Part,
     candidate_record,
     open_array,
     partition_of,
 )
+from .dedup_keys import name_words
+from .dedup_preference import KeepKey, columns_of, count_rank_words, rank_documents
 from .stage import UnitResult
 from .text_column import id_words, read_row_groups, text_arrays
 
@@ -30,59 +32,98 @@ from .text_column import id_words, read_row_groups, text_arrays
 class ShinglesArguments:
     """What one unit of the stage `shingles` gets."""
 
-    documents: Path | None
-    keys: Path
-    groups: Path
-    first_document: int
-    """Number of the unit's first document in the run."""
+    part: Part
+    exact: tuple[Path, ...]
+    candidates: Path
     records: Path
     values: Path
     """The two files to write."""
     num_partitions: int
     seed: int
+    keep: tuple[KeepKey, ...]
+    priority: int
 
 
 def write_shingles(arguments: ShinglesArguments) -> UnitResult:
-    """Write records and shingle sets of the unit's candidates (see `dedup_files`)."""
-    keys = open_array(arguments.keys)
-    num_documents = keys.shape[1]
-    first = arguments.first_document
-    groups = open_array(arguments.groups)[:, first : first + num_documents]
-    numbers = np.arange(first, first + num_documents)
-    is_candidate = (groups[EXACT_ROOT] == numbers) & (groups[CANDIDATE_GROUP] >= 0)
-    parts = [np.empty(0, candidate_record(len(keys) - NUM_FIXED_ROWS))]
+    """Write records and shingle lists of the unit's candidates (see `dedup_files`)."""
+    part = arguments.part
+    table = open_array(arguments.candidates)
+    first, last = part.first_document, part.first_document + part.num_documents
+    start, end = np.searchsorted(table[0], [first, last])
+    documents, groups = np.array(table[0, start:end]), np.array(table[1, start:end])
+    records = np.zeros(len(documents), candidate_record(count_rank_words(arguments.keep)))
+    records["document"], records["group"] = documents, groups
+    records["partition"] = partition_of(groups, arguments.num_partitions)
+    records["is_old"] = part.is_old
+    records["exact_size"] = 1
+    exact = ExactTable(arguments.exact).rows(first, last)
+    places = np.searchsorted(documents, exact["document"])
+    found = places < len(documents)
+    found[found] = documents[places[found]] == exact["document"][found]
+    records["exact_size"][places[found]] = exact["size"][found]
     stored = 0
-    position = 0
     with atomic_path(arguments.values) as temporary, open(temporary, "wb") as values_file:
-        for table in read_row_groups(
-            arguments.documents if is_candidate.any() else None, ["id", "text"]
-        ):
-            rows = position + np.flatnonzero(is_candidate[position : position + table.num_rows])
-            partitions = partition_of(groups[CANDIDATE_GROUP, rows], arguments.num_partitions)
-            order = np.argsort(partitions, kind="stable")
-            rows, partitions = rows[order], partitions[order]
-            table, position = table.take(pa.array(rows - position)), position + table.num_rows
-            values, set_offsets, shifts = kernels.shingle_sets(
-                *text_arrays(table["text"]), arguments.seed
-            )
+        for begin, stop, texts in _candidate_texts(arguments, documents - first):
+            data, offsets = text_arrays(texts["text"])
+            values, bounds, shifts, windows = kernels.shingle_lists(data, offsets, arguments.seed)
             values_file.write(values.astype("<u8", copy=False).data)
-            part: NDArray[Any] = np.empty(len(rows), parts[0].dtype)
-            part["partition"] = partitions
-            part["shift"] = shifts
-            part["document"] = first + rows
-            part["group"] = groups[CANDIDATE_GROUP, rows]
-            part["exact_size"] = groups[EXACT_SIZE, rows]
-            part["text_bytes"] = np.diff(text_arrays(table["text"])[1])
-            part["set_start"] = stored + set_offsets[:-1]
-            part["set_size"] = np.diff(set_offsets)
-            part["id"] = id_words(table["id"])
-            part["keys"] = keys[NUM_FIXED_ROWS:, rows].T
-            parts.append(part)
+            some = records[begin:stop]
+            some["shift"], some["window"] = shifts, windows
+            some["list_start"], some["list_size"] = stored + bounds[:-1], np.diff(bounds)
+            some["source"] = name_words(texts["source"])
+            some["id"] = id_words(texts["id"])
+            if not part.is_old:
+                some["ranks"] = rank_documents(
+                    arguments.keep, texts, np.diff(offsets), arguments.priority
+                )
             stored += len(values)
-    records = np.concatenate(parts)
     records = records[np.lexsort((records["document"], records["partition"]))]
     save_array(arguments.records, records)
     return UnitResult(
         counts={"candidates": len(records), "shingles": stored},
         outputs=(arguments.records, arguments.values),
     )
+
+
+def _candidate_texts(
+    arguments: ShinglesArguments, rows: NDArray[np.int64]
+) -> Iterator[tuple[int, int, pa.Table]]:
+    """Yield tables of candidates, each with the range of candidates that it has.
+
+    `rows` are their places in the part, ascending; those of an old part are looked up in its file.
+    """
+    if len(rows) == 0:
+        return
+    part = arguments.part
+    if part.is_old:
+        rows = open_array(part.keys)[INDEX_ROW][rows].astype(np.int64)
+    columns = ["id", "text", "source"]
+    if not part.is_old:
+        columns += columns_of(arguments.keep)
+    position, begin = 0, 0
+    for table in read_row_groups(part.documents, columns):
+        stop = int(np.searchsorted(rows, position + table.num_rows))
+        if stop > begin:
+            yield begin, stop, table.take(pa.array(rows[begin:stop] - position))
+        position += table.num_rows
+        begin = stop
+    if begin != len(rows):
+        raise ValueError(
+            f"{part.documents} has {position:,} documents, but dedup looks for number "
+            f"{int(rows[-1]) + 1:,}: the file was replaced after its keys were written. Make "
+            + (
+                f"the index of {part.documents and part.documents.parents[1]} again"
+                if part.is_old
+                else "this run in a new output folder"
+            )
+        )
+
+
+def read_records(folder: Path, unit: str, partition: int | None = None) -> NDArray[Any]:
+    """Return the candidate records of a unit, all or those of one partition."""
+    records = open_array(folder / f"{unit}.npy")
+    if partition is None:
+        return records
+    bounds = np.array([partition, partition + 1], np.int32)
+    start, end = np.searchsorted(records["partition"], bounds).tolist()
+    return np.array(records[start:end])

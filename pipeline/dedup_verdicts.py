@@ -5,7 +5,11 @@ then the documents that cleaning dropped, in the order of the reject file.
 
 A cluster is a kept document with all that it stands for, so every document is in one cluster, and
 `cluster_id` is the id of the kept one. An exact copy of a document that was itself removed as a
-near copy is `exact_duplicate`, of the document that was kept, with the similarity to that.
+near copy is `exact_duplicate`, of the document that was kept, with the similarity to that. Of
+documents that are copies of an old one (`dedup.against`) the old one is the kept one.
+
+With `dedup.copies = "drop_all"` nothing of a cluster is kept: the document that leads it is dropped
+as `has_duplicates`, the others name the document that they are a copy of.
 """
 
 from __future__ import annotations
@@ -24,16 +28,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..indexed_dataset.atomic import atomic_path
-from .dedup_files import (
-    CANDIDATE_GROUP,
-    EXACT_ROOT,
-    EXACT_SIZE,
-    ROOT_ID_HIGH,
-    ROOT_ID_LOW,
-    open_array,
-    partition_name,
-    partition_of,
-)
+from .dedup_files import EXACT, VERIFIED, ExactTable, open_array, part_name, partition_of
 from .documents import VERDICT_SCHEMA
 from .stage import UnitResult
 from .text_column import id_array, id_words, read_row_groups
@@ -51,11 +46,13 @@ class VerdictsArguments:
     documents: Path | None
     rejected: tuple[Path, ...]
     """Reject files of the unit."""
-    groups: Path | None
-    """The group file; None: dedup is off, all clean documents are kept."""
+    exact: tuple[Path, ...]
+    """Files of the stage `exact`."""
+    candidates: Path | None
     verify: Path | None
-    """Folder of the stage `verify`; None: near copies were not looked for."""
+    """File of the stage `components`, folder of `verify`; None: near copies were not looked for."""
     num_partitions: int
+    drop_all: bool
     first_document: int
     verdicts: Path
     """The file to write."""
@@ -67,7 +64,8 @@ class _Resolved:
 
     is_exact: NDArray[np.bool_]
     is_near: NDArray[np.bool_]
-    kept_id: NDArray[np.uint64]  # [documents, 2]
+    match_id: NDArray[np.uint64]  # [documents, 2], of the document that it is a copy of
+    cluster_id: NDArray[np.uint64]
     cluster_size: NDArray[np.int64]
     jaccard: NDArray[np.float64]
 
@@ -100,23 +98,24 @@ def _count(table: pa.Table) -> list[dict[str, Any]]:
 
 def _verdict_tables(arguments: VerdictsArguments) -> Iterator[pa.Table]:
     first = arguments.first_document
+    find = _Finder(arguments)
     for table in read_row_groups(arguments.documents, ["id", "text", *_COPIED]):
         ids = id_words(table["id"])
-        resolved = _resolve(arguments, first, ids)
+        resolved = find(first, ids)
         first += table.num_rows
-        is_dropped = resolved.is_exact | resolved.is_near
-        reasons = pa.array(["exact_duplicate", "near_duplicate", None])
-        reason = reasons.take(
-            pa.array(np.where(resolved.is_exact, 0, np.where(resolved.is_near, 1, 2)))
-        )
+        is_copy = resolved.is_exact | resolved.is_near
+        leads = ~is_copy & (resolved.cluster_size > 1) & arguments.drop_all
+        reasons = pa.array(["exact_duplicate", "near_duplicate", "has_duplicates", None])
+        cases = [resolved.is_exact, resolved.is_near, leads]
+        reason = reasons.take(pa.array(np.select(cases, [0, 1, 2], 3)))
         columns = {
             **{name: table[name] for name in ["id", *_COPIED]},
-            "kept": pa.array(~is_dropped),
+            "kept": pa.array(~is_copy & ~leads),
             "reason": reason,
-            "cluster_id": id_array(resolved.kept_id),
+            "cluster_id": id_array(resolved.cluster_id),
             "cluster_size": pa.array(resolved.cluster_size),
-            "duplicate_of": id_array(resolved.kept_id, ~is_dropped),
-            "jaccard": pa.array(resolved.jaccard, mask=~is_dropped),
+            "duplicate_of": id_array(resolved.match_id, ~is_copy),
+            "jaccard": pa.array(resolved.jaccard, mask=~is_copy),
             "text_bytes": pc.cast(pc.binary_length(table["text"]), pa.int64()),
         }
         yield pa.table([columns[name] for name in VERDICT_SCHEMA.names], schema=VERDICT_SCHEMA)
@@ -124,48 +123,71 @@ def _verdict_tables(arguments: VerdictsArguments) -> Iterator[pa.Table]:
         yield from _rejected_tables(path)
 
 
-def _resolve(arguments: VerdictsArguments, first: int, ids: NDArray[np.uint64]) -> _Resolved:
-    """Say of documents `first`, `first` + 1, ... what they are copies of."""
-    num_documents = len(ids)
-    if arguments.groups is None:
-        nothing = np.zeros(num_documents, np.bool_)
+class _Finder:
+    """Says of consecutive documents what they are copies of."""
+
+    def __init__(self, arguments: VerdictsArguments) -> None:
+        self._exact = ExactTable(arguments.exact)
+        self._candidates = open_array(arguments.candidates) if arguments.candidates else None
+        self._verify, self._num_partitions = arguments.verify, arguments.num_partitions
+        self._verified: dict[int, tuple[NDArray[np.int64], NDArray[Any]]] = {}
+
+    def __call__(self, first: int, ids: NDArray[np.uint64]) -> _Resolved:
+        """Return what was found about documents `first`, `first` + 1, ..., which have these ids."""
+        num_documents = len(ids)
+        numbers = np.arange(first, first + num_documents)
+        exact = self._exact.rows(first, first + num_documents)
+        equal: NDArray[Any] = np.zeros(num_documents, EXACT)
+        equal["root"], equal["size"], equal["root_id"] = numbers, 1, ids
+        equal[exact["document"] - first] = exact
+        is_exact = equal["root"] != numbers
+        near: NDArray[Any] = np.zeros(num_documents, VERIFIED)
+        near["match"], near["match_id"] = equal["root"], equal["root_id"]
+        near["cluster_id"], near["cluster_size"] = equal["root_id"], equal["size"]
+        near["jaccard"] = 1.0
+        rows, found = self._near(equal["root"])
+        near[rows] = found
         return _Resolved(
-            is_exact=nothing,
-            is_near=nothing,
-            kept_id=ids,
-            cluster_size=np.ones(num_documents, np.int64),
-            jaccard=np.ones(num_documents),
+            is_exact=is_exact,
+            is_near=(near["match"] != equal["root"]) & ~is_exact,
+            match_id=near["match_id"],
+            cluster_id=near["cluster_id"],
+            cluster_size=near["cluster_size"],
+            jaccard=near["jaccard"],
         )
-    groups = np.array(open_array(arguments.groups)[:, first : first + num_documents])
-    roots = groups[EXACT_ROOT]
-    is_exact = roots != np.arange(first, first + num_documents)
-    is_near = np.zeros(num_documents, np.bool_)
-    kept_id = groups[[ROOT_ID_LOW, ROOT_ID_HIGH]].view(np.uint64).T.copy()
-    cluster_size = groups[EXACT_SIZE].copy()
-    jaccard = np.ones(num_documents)
-    candidates = np.flatnonzero(groups[CANDIDATE_GROUP] >= 0)
-    if arguments.verify is not None and len(candidates):
-        partitions = partition_of(groups[CANDIDATE_GROUP, candidates], arguments.num_partitions)
+
+    def _near(self, documents: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        """Return which of the documents have a row of VERIFIED, and those rows."""
+        if self._candidates is None:
+            return np.empty(0, np.int64), np.empty(0, VERIFIED)
+        places, candidates = find_sorted(self._candidates[0], documents)
+        partitions = partition_of(self._candidates[1][places], self._num_partitions)
+        rows, found = [np.empty(0, np.int64)], [np.empty(0, VERIFIED)]
         for partition in np.unique(partitions).tolist():
-            name = partition_name(partition, arguments.num_partitions)
-            verified = open_array(arguments.verify / f"{name}.npy")
-            rows = candidates[partitions == partition]
-            numbers = np.array(verified["document"])
-            places = np.searchsorted(numbers, roots[rows])
-            found = places < len(numbers)
-            found[found] = numbers[places[found]] == roots[rows][found]
-            rows, evidence = rows[found], verified[places[found]]
-            kept_id[rows] = evidence["kept_id"]
-            cluster_size[rows] = evidence["cluster_size"]
-            jaccard[rows] = evidence["jaccard"]
-            is_near[rows] = evidence["kept"] != roots[rows]
-    return _Resolved(
-        is_exact=is_exact,
-        is_near=is_near & ~is_exact,
-        kept_id=kept_id,
-        cluster_size=cluster_size,
-        jaccard=jaccard,
-    )
+            numbers, verified = self._open(partition)
+            some = candidates[partitions == partition]
+            places, near = find_sorted(numbers, documents[some])
+            rows.append(some[near])
+            found.append(verified[places])
+        return np.concatenate(rows), np.concatenate(found)
+
+    def _open(self, partition: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        if partition not in self._verified:
+            assert self._verify is not None
+            name = part_name(partition, self._num_partitions)
+            verified = open_array(self._verify / f"{name}.npy")
+            self._verified[partition] = np.array(verified["document"]), verified
+        return self._verified[partition]
+
+
+def find_sorted(
+    table: NDArray[np.int64], wanted: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return (places in the ascending table, rows of `wanted`) of the numbers that are in both."""
+    places = np.searchsorted(table, wanted)
+    rows = np.flatnonzero(places < len(table))
+    rows = rows[table[places[rows]] == wanted[rows]]
+    return places[rows], rows
 
 
 def _rejected_tables(path: Path) -> Iterator[pa.Table]:

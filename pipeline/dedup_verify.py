@@ -11,19 +11,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import kernels
 from .array_files import save_array
-from .dedup_files import (
-    VERIFIED,
-    candidate_record,
-    open_array,
-    open_values,
-)
+from .dedup_files import VERIFIED, candidate_record, open_array, open_values
+from .dedup_preference import order_of
+from .dedup_shingles import read_records
 from .executors import advance
 from .stage import UnitResult
 
@@ -41,10 +38,17 @@ class VerifyArguments:
     """Folder of the stage `shingles`."""
     units: tuple[str, ...]
     """Names of its units, in order."""
+    boilerplate: tuple[Path, ...]
+    """Files of the stage `boilerplate`, by ascending value."""
+    members: Path
+    member_range: tuple[int, int]
+    """Where the partition's memberships lie in it."""
     partition: int
-    num_bands: int
+    num_rank_words: int
     threshold: float
-    keep: Literal["longest", "first"]
+    payload_overlap: float
+    among_new: bool
+    all_pairs: bool
     verified: Path
     """The file to write."""
 
@@ -52,40 +56,51 @@ class VerifyArguments:
 def write_verified(arguments: VerifyArguments) -> UnitResult:
     """Write which candidates of one partition are near copies, and of which documents."""
     records, files, file_of = _read_partition(arguments)
-    # The document to keep comes first in its group; ties go to the earlier one.
-    preference = -records["text_bytes"] if arguments.keep == "longest" else records["document"]
-    order = np.lexsort((records["document"], preference, records["group"]))
+    # The document to keep comes first in its group: old ones, then the best; ties to the earlier.
+    order = order_of(records["ranks"], records["document"], ~records["is_old"], records["group"])
     records, file_of = records[order], file_of[order]
+    memberships = _Memberships(arguments, records["document"])
+    boilerplate = np.concatenate(
+        [np.empty(0, np.uint64), *(open_array(path) for path in arguments.boilerplate)]
+    )
     parts = [np.empty(0, VERIFIED)]
-    counts = np.zeros(3, np.int64)
-    for start, end in _batches(records["group"], records["set_size"]):
+    counts = np.zeros(4, np.int64)
+    for start, end in _batches(records["group"], records["list_size"]):
         batch = records[start:end]
-        with _shingle_memory(int(batch["set_size"].sum()), arguments.verified.parent) as values:
-            set_offsets = np.zeros(end - start + 1, np.int64)
-            np.cumsum(batch["set_size"], out=set_offsets[1:])
-            for row, file in enumerate(file_of[start:end].tolist()):
-                begin, size = int(batch["set_start"][row]), int(batch["set_size"][row])
-                values[set_offsets[row] : set_offsets[row + 1]] = files[file][begin : begin + size]
+        total = int(batch["list_size"].sum())
+        buckets, bucket_offsets = memberships.of(start, end)
+        with _shingle_memory(total, arguments.verified.parent) as (sets, payloads):
+            set_offsets, payload_offsets = _fill_sets(
+                batch, [files[file] for file in file_of[start:end]], boilerplate, sets, payloads
+            )
             copy_of, jaccard, batch_counts = kernels.verify_group(
-                values,
+                sets[: set_offsets[-1]],
                 set_offsets,
                 np.ascontiguousarray(batch["shift"]),
-                np.ascontiguousarray(batch["keys"].T),
+                payloads[: payload_offsets[-1]],
+                payload_offsets,
+                buckets,
+                bucket_offsets,
+                np.ascontiguousarray(batch["is_old"]),
                 arguments.threshold,
+                arguments.payload_overlap,
+                arguments.among_new,
+                arguments.all_pairs,
             )
         counts += batch_counts
         parts.append(_evidence(batch, copy_of, jaccard))
-        advance(8 * int(set_offsets[-1]))
+        advance(8 * total)
     verified = np.concatenate(parts)
     verified = verified[np.argsort(verified["document"], kind="stable")]
     save_array(arguments.verified, verified)
     return UnitResult(
         counts={
             "candidates": len(records),
-            "near_duplicates": int((verified["document"] != verified["kept"]).sum()),
+            "near_duplicates": int((verified["document"] != verified["match"]).sum()),
             "pairs_compared": int(counts[0]),
             "pairs_not_compared": int(counts[1]),
             "full_buckets": int(counts[2]),
+            "pairs_of_other_payload": int(counts[3]),
         },
         outputs=(arguments.verified,),
     )
@@ -95,25 +110,45 @@ def _read_partition(
     arguments: VerifyArguments,
 ) -> tuple[NDArray[Any], list[NDArray[np.uint64]], NDArray[np.int64]]:
     """Return records of the partition, value files of all units, and the file of each record."""
-    parts = [np.empty(0, candidate_record(arguments.num_bands))]
+    parts = [np.empty(0, candidate_record(arguments.num_rank_words))]
     files, numbers = [], [np.empty(0, np.int64)]
     for number, unit in enumerate(arguments.units):
-        records = open_array(arguments.shingles / f"{unit}.npy")
-        bounds = [arguments.partition, arguments.partition + 1]
-        start, end = np.searchsorted(records["partition"], np.array(bounds, np.int32)).tolist()
-        parts.append(records[start:end])
-        numbers.append(np.full(end - start, number))
+        parts.append(read_records(arguments.shingles, unit, arguments.partition))
+        numbers.append(np.full(len(parts[-1]), number))
         files.append(open_values(arguments.shingles / f"{unit}.values"))
     return np.concatenate(parts), files, np.concatenate(numbers)
 
 
-def _batches(groups: NDArray[np.int64], set_sizes: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+class _Memberships:
+    """The buckets of a partition's candidates, in the order of its records."""
+
+    def __init__(self, arguments: VerifyArguments, documents: NDArray[np.int64]) -> None:
+        start, end = arguments.member_range
+        pairs = open_array(arguments.members)[start:end]
+        # Rank of each pair's document among the records.
+        by_number = np.argsort(documents)
+        ranks = by_number[np.searchsorted(documents, pairs[:, 0], sorter=by_number)]
+        order = np.argsort(ranks, kind="stable")
+        self._buckets = np.array(pairs[:, 1])[order]
+        self._offsets = np.concatenate(
+            ([0], np.cumsum(np.bincount(ranks, minlength=len(documents))))
+        ).astype(np.int64)
+
+    def of(self, start: int, end: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return (buckets, bucket_offsets) of records start to end - 1, numbered from 0 on."""
+        offsets = self._offsets[start : end + 1]
+        buckets = self._buckets[offsets[0] : offsets[-1]]
+        numbered = np.unique(buckets, return_inverse=True)[1]
+        return numbered.astype(np.int64), offsets - offsets[0]
+
+
+def _batches(groups: NDArray[np.int64], list_sizes: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
     """Yield (start, end) of runs of whole groups, of BATCH_SHINGLES or of one larger group.
 
-    Groups share no band key (they would be one), so comparing several in one call mixes nothing.
+    Groups share no bucket (they would be one), so comparing several in one call mixes nothing.
     """
     edges = np.flatnonzero(np.diff(groups, prepend=-1, append=-1)).tolist()
-    total = np.concatenate(([0], np.cumsum(set_sizes)))
+    total = np.concatenate(([0], np.cumsum(list_sizes)))
     start = 0
     for begin, end in pairwise(edges):
         if begin > start and total[end] - total[start] > BATCH_SHINGLES:
@@ -124,28 +159,81 @@ def _batches(groups: NDArray[np.int64], set_sizes: NDArray[np.int64]) -> Iterato
 
 
 @contextlib.contextmanager
-def _shingle_memory(num_shingles: int, folder: Path) -> Iterator[NDArray[np.uint64]]:
-    """Yield an array for so many shingles: in memory, or mapped from a temporary file."""
+def _shingle_memory(
+    num_shingles: int, folder: Path
+) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.uint64]]]:
+    """Yield two arrays for so many shingles each: in memory, or mapped from temporary files."""
     if num_shingles <= MEMORY_SHINGLES:
-        yield np.empty(num_shingles, np.uint64)
+        yield np.empty(num_shingles, np.uint64), np.empty(num_shingles, np.uint64)
         return
-    with tempfile.TemporaryFile(dir=folder) as file:
-        yield np.memmap(file, np.uint64, "w+", shape=(num_shingles,))
+    with contextlib.ExitStack() as stack:
+        first, second = (
+            np.memmap(
+                stack.enter_context(tempfile.TemporaryFile(dir=folder)),
+                np.uint64,
+                "w+",
+                shape=(num_shingles,),
+            )
+            for _ in range(2)
+        )
+        yield first, second
+
+
+def _fill_sets(
+    batch: NDArray[Any],
+    files: list[NDArray[np.uint64]],
+    boilerplate: NDArray[np.uint64],
+    sets: NDArray[np.uint64],
+    payloads: NDArray[np.uint64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Fill the sets and payloads of a batch, some lists at a time; return their offsets."""
+    set_offsets = np.zeros(len(batch) + 1, np.int64)
+    payload_offsets = np.zeros(len(batch) + 1, np.int64)
+    list_starts, list_sizes = batch["list_start"].tolist(), batch["list_size"].tolist()
+    ends = np.cumsum(batch["list_size"])
+    start = 0
+    while start < len(batch):
+        before = int(ends[start - 1]) if start else 0
+        end = max(start + 1, int(np.searchsorted(ends, before + BATCH_SHINGLES, side="right")))
+        lists = [
+            files[row][list_starts[row] : list_starts[row] + list_sizes[row]]
+            for row in range(start, end)
+        ]
+        found = kernels.shingle_sets(
+            np.concatenate(lists),
+            np.concatenate(([0], np.cumsum(batch["list_size"][start:end]))),
+            np.ascontiguousarray(batch["window"][start:end]),
+            np.ascontiguousarray(batch["source"][start:end]),
+            boilerplate,
+        )
+        for values, offsets, all_values, all_offsets in (
+            (found[0], found[1], sets, set_offsets),
+            (found[2], found[3], payloads, payload_offsets),
+        ):
+            done = all_offsets[start]
+            all_values[done : done + len(values)] = values
+            all_offsets[start + 1 : end + 1] = offsets[1:] + done
+        start = end
+    return set_offsets, payload_offsets
 
 
 def _evidence(
     batch: NDArray[Any], copy_of: NDArray[np.int64], jaccard: NDArray[np.float64]
 ) -> NDArray[Any]:
-    """Return the rows of VERIFIED for removed documents and those they were removed for."""
+    """Return the rows of VERIFIED for near copies and those they are copies of."""
     rows = np.arange(len(batch))
-    kept = np.where(copy_of >= 0, copy_of, rows)
-    sizes = np.bincount(kept, weights=batch["exact_size"], minlength=len(batch)).astype(np.int64)
-    has_copies = np.bincount(kept, minlength=len(batch)) > 1
-    wanted = np.flatnonzero(has_copies[kept])
+    match = np.where(copy_of >= 0, copy_of, rows)
+    leaders = match
+    while not np.array_equal(leaders, leaders[leaders]):  # copies of copies: with `all_pairs`
+        leaders = leaders[leaders]
+    sizes = np.bincount(leaders, weights=batch["exact_size"], minlength=len(batch))
+    has_copies = np.bincount(leaders, minlength=len(batch)) > 1
+    wanted = np.flatnonzero(has_copies[leaders])
     evidence: NDArray[Any] = np.empty(len(wanted), VERIFIED)
     evidence["document"] = batch["document"][wanted]
-    evidence["kept"] = batch["document"][kept[wanted]]
-    evidence["kept_id"] = batch["id"][kept[wanted]]
+    evidence["match"] = batch["document"][match[wanted]]
+    evidence["match_id"] = batch["id"][match[wanted]]
     evidence["jaccard"] = np.where(copy_of[wanted] >= 0, jaccard[wanted], 1.0)
-    evidence["cluster_size"] = sizes[kept[wanted]]
+    evidence["cluster_id"] = batch["id"][leaders[wanted]]
+    evidence["cluster_size"] = sizes[leaders[wanted]]
     return evidence

@@ -21,6 +21,7 @@ REASONS: dict[str, str] = {
     "too_short": "shorter than clean.min_characters",
     "too_long": "longer than clean.max_bytes, or too long for this tokenizer",
     "exact_duplicate": "the clean text is equal to that of a kept document",
+    "has_duplicates": "other documents are copies of it, and dedup.copies is drop_all",
     "near_duplicate": "the verified similarity to a kept document reaches dedup.threshold",
 }
 """Every reason that a document can be dropped for, with what it means."""
@@ -45,9 +46,9 @@ VERDICT_SCHEMA = pa.schema(
         pa.field("language", pa.string(), nullable=False),
         pa.field("kept", pa.bool_(), nullable=False),
         pa.field("reason", pa.string()),  # a key of REASONS; null when kept
-        pa.field("cluster_id", pa.binary(16)),  # id of the cluster's representative
+        pa.field("cluster_id", pa.binary(16)),  # id of the document that leads the cluster
         pa.field("cluster_size", pa.int64(), nullable=False),  # 1 for a document of its own
-        pa.field("duplicate_of", pa.binary(16)),  # id of the kept document
+        pa.field("duplicate_of", pa.binary(16)),  # id of the document it is a copy of
         pa.field("jaccard", pa.float64()),  # similarity to it; exact up to 131,072 shingles
         pa.field("text_bytes", pa.int64(), nullable=False),  # of the clean text
     ]

@@ -11,9 +11,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Purpose = Literal["placement", "validation", "tokenizer_sample"]
+Purpose = Literal["placement", "validation", "tokenizer_sample", "report_sample"]
 
-_PURPOSES: dict[Purpose, int] = {"placement": 1, "validation": 2, "tokenizer_sample": 3}
+_PURPOSES: dict[Purpose, int] = {
+    "placement": 1,
+    "validation": 2,
+    "tokenizer_sample": 3,
+    "report_sample": 4,
+}
 """Keeps hashes of one id apart that are made for different ends."""
 
 _GOLDEN = 0x9E3779B97F4A7C15

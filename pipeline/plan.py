@@ -37,8 +37,9 @@ WORKER_BYTES = 1_400_000_000
 64 MB and a tokenizer's caches (measured on 277 MB of text in 400 languages: 0.9 to
 1.0 GB in each of two workers, 1.26 GB with one worker, which has the parent's part as well)."""
 
-GROUP_BYTES_A_DOCUMENT = 120
-"""Memory of the one process that groups duplicate keys, for each document of the run."""
+GROUP_BYTES_A_DOCUMENT = 20
+"""Memory of the one process that groups candidates, for each document of the run, where a third
+of them are candidates."""
 
 Result = TypeVar("Result")
 

@@ -20,9 +20,10 @@ from ..indexed_dataset.atomic import disk_full, is_disk_full
 from . import clean, dedup, pack, tokenize, train_tokenizer
 from .check import check_config, open_given_tokenizer
 from .config import PreprocessConfig
-from .executors import LocalExecutor
+from .executors import Executor, LocalExecutor
 from .progress import Progress
 from .report import Report, build_report, show_report
+from .report_pages import CARD, PAGE, write_pages
 
 logger = logging.getLogger(__name__)
 
@@ -63,18 +64,23 @@ def preprocess(
         open_given_tokenizer(config.tokenizer)
     executor = LocalExecutor(workers)
     with _only_run(output), executor:
+
+        def finish(report: Report) -> Report:
+            report.config = pack.manifest_config(config)
+            return _finish(report, output, executor, progress, console)
+
         pack.refuse_foreign_prefixes(output)
         on_start()
         cleaned = clean.run(config, output, executor, progress, units)
         if until == "clean":
-            return _finish(build_report(until, cleaned), output, console)
+            return finish(build_report(until, cleaned))
 
         verdicts = dedup.run(config, output, cleaned, executor, progress)
         report = build_report("dedup", cleaned, verdicts)
         if until == "dedup":
-            return _finish(report, output, console)
+            return finish(report)
         if report.total.kept == 0:
-            _finish(report, output, console)
+            finish(report)
             if report.total.documents_in == 0:
                 raise ValueError("the input has no document: there is nothing to tokenize")
             raise ValueError(
@@ -86,30 +92,26 @@ def preprocess(
         tokenizer = train_tokenizer.run(config, output, verdicts, executor, progress)
         if until == "tokenizer":
             report = build_report(until, cleaned, verdicts, fertility=tokenizer.fertility)
-            return _finish(report, output, console)
+            return finish(report)
 
         tokenized = tokenize.run(config, output, verdicts, tokenizer, executor, progress)
         packed = None
         if until == "pack":
             packed = pack.run(config, output, tokenized, tokenizer, executor, progress, _versions())
         report = build_report(until, cleaned, verdicts, tokenized, packed, tokenizer.fertility)
-        return _finish(report, output, console)
+        return finish(report)
 
 
 def _versions() -> dict[str, int]:
     """Return the version of each stage before the tokenizer's, for the manifests."""
-    return {
-        "clean": clean.VERSION,
-        "keys": dedup.KEYS_VERSION,
-        "group": dedup.GROUP_VERSION,
-        "shingles": dedup.SHINGLES_VERSION,
-        "verify": dedup.VERIFY_VERSION,
-        "verdicts": dedup.VERDICTS_VERSION,
-    }
+    return {"clean": clean.VERSION, **dedup.VERSIONS}
 
 
-def _finish(report: Report, output: Path, console: Console) -> Report:
+def _finish(
+    report: Report, output: Path, executor: Executor, progress: Progress, console: Console
+) -> Report:
     report.write(output / "report.json")
+    write_pages(output, executor, progress)
     show_report(report, console)
     places = {
         "documents": "clean documents (Parquet)",
@@ -117,6 +119,8 @@ def _finish(report: Report, output: Path, console: Console) -> Report:
         "verdicts": "what became of each document (Parquet)",
         "data": "token files (train, validation) and their tokenizer",
         "report.json": "these tables",
+        CARD: "sources, licences, languages, what was dropped and why",
+        PAGE: "the report as a page: open it in a browser",
     }
     console.print()
     for name, meaning in places.items():

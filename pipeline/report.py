@@ -62,6 +62,8 @@ class Report:
     """The last stage that ran."""
     fertility: list[dict[str, Any]] = field(default_factory=list)
     """A row a language: bytes per token, beside GPT-2-style splitting (when one was trained)."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """The settings that made the data, without folders, as manifests hold them."""
 
     def to_json(self) -> str:
         """Return the text of report.json."""
@@ -71,6 +73,7 @@ class Report:
             "languages": {name: _plain(tally) for name, tally in sorted(self.languages.items())},
             "sources": {name: _plain(tally) for name, tally in sorted(self.sources.items())},
             "fertility": self.fertility,
+            "config": self.config,
         }
         return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
 
@@ -225,15 +228,26 @@ def _table() -> Table:
 
 
 def load_report(path: Path) -> Report:
-    """Read a report.json back."""
-    value = json.loads(path.read_text())
-    return Report(
-        total=Tally(**value["total"]),
-        languages={name: Tally(**tally) for name, tally in value["languages"].items()},
-        sources={name: Tally(**tally) for name, tally in value["sources"].items()},
-        stage=value["stage"],
-        fertility=value["fertility"],
-    )
+    """Read a report.json back.
+
+    Raises:
+        ValueError: it is damaged, or another version wrote it.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        return Report(
+            total=Tally(**value["total"]),
+            languages={name: Tally(**tally) for name, tally in value["languages"].items()},
+            sources={name: Tally(**tally) for name, tally in value["sources"].items()},
+            stage=value["stage"],
+            fertility=value["fertility"],
+            config=value.get("config", {}),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is not a report of this version ({type(error).__name__}: {error}): run "
+            "`gristmill preprocess` again with the same output folder, which writes it anew"
+        ) from error
 
 
 def _check(what: str, expected: int, found: int) -> None:

@@ -89,28 +89,47 @@ def file_fingerprint(path: Path, name: str) -> str:
     return fingerprint(name, status.st_size, status.st_mtime_ns)
 
 
+def unit_fingerprint(stage: Stage, unit: Unit) -> str:
+    """Return the fingerprint that the unit's marker has when it is done with these settings."""
+    return fingerprint(stage.name, stage.version, stage.settings, unit.name, unit.inputs)
+
+
+def are_done(stage: Stage, units: Sequence[Unit], output: Path) -> bool:
+    """Say whether `run_stage` would find nothing to do."""
+    markers = _read_markers(output / "work" / stage.name)
+    return all(
+        unit.name in markers and _is_done(markers[unit.name], unit_fingerprint(stage, unit), output)
+        for unit in units
+    )
+
+
 def run_stage(
-    stage: Stage, units: Sequence[Unit], output: Path, executor: Executor, progress: Progress
+    stage: Stage,
+    units: Sequence[Unit],
+    output: Path,
+    executor: Executor,
+    progress: Progress,
+    redo: frozenset[str] = frozenset(),
 ) -> dict[str, Marker]:
     """Run the units of `stage` that are not done, and return the markers of all, by unit name.
 
-    Files of units that are no longer part of the stage are removed.
+    Files of units that are no longer part of the stage are removed. `redo` names units to be done
+    whatever their markers say, because a file that is no output of theirs is wanted again.
 
     Raises:
         UnitError: a unit failed; its name and the reason. Other finished units are kept.
         DiskFullError: no space left.
     """
     folder = output / "work" / stage.name
-    wanted = {
-        unit.name: fingerprint(stage.name, stage.version, stage.settings, unit.name, unit.inputs)
-        for unit in units
-    }
+    wanted = {unit.name: unit_fingerprint(stage, unit) for unit in units}
     assert len(wanted) == len(units), f"stage {stage.name}: unit names are not unique"
     markers = _read_markers(folder)
     for name in sorted(markers.keys() - wanted.keys()):
         _remove(markers.pop(name), folder, output)
     done = {
-        name: marker for name, marker in markers.items() if _is_done(marker, wanted[name], output)
+        name: marker
+        for name, marker in markers.items()
+        if name not in redo and _is_done(marker, wanted[name], output)
     }
     todo = [unit for unit in units if unit.name not in done]
     for unit in todo:
@@ -167,6 +186,11 @@ def _run_unit(work: _Work) -> UnitResult:
         raise UnitError(
             f"stage {work.stage}, unit {work.unit.name}: {type(error).__name__}: {error}"
         ) from error
+
+
+def finished_units(output: Path, stage: str) -> dict[str, Marker]:
+    """Return the markers that a stage has left, whatever their fingerprints, by unit name."""
+    return _read_markers(output / "work" / stage)
 
 
 def _read_markers(folder: Path) -> dict[str, Marker]:

@@ -12,7 +12,7 @@ import itertools
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,16 +20,14 @@ from numpy.typing import NDArray
 from ..indexed_dataset import dtype_for_vocab_size
 from . import cuts
 from .token_bytes import count_token_bytes
+from .tokenizer_facts import load_library, read_facts
 from .tokenizer_files import (
+    WELL_KNOWN_EOD,
     TokenizerError,
     TokenizerFile,
-    content_fingerprint,
     eod_candidates,
     read_tokenizer_file,
 )
-
-if TYPE_CHECKING:
-    from .engine.frame import Engine
 
 logger = logging.getLogger(__name__)
 
@@ -78,42 +76,30 @@ class Tokenizer:
         threads: int = 1,
         delegate: bool = False,
     ) -> None:
-        import tokenizers
-
         if special_strings not in ("as_tokens", "as_text"):
             raise TokenizerError(
                 f'special_strings is {special_strings!r}; it must be "as_tokens" or "as_text"'
             )
         self.threads = threads
-
         self.file: TokenizerFile = read_tokenizer_file(os.fspath(path))
-        parsed = self.file.parse()
-        self._reset(parsed)
-        self.fingerprint: str = content_fingerprint(parsed)
+        self._special_as_text = special_strings == "as_text"
+        self._facts = read_facts(self.file, self._special_as_text)
+        self._fast = None if delegate else self._facts.engine
+        self._rule = self._facts.rule
+        self._notify(delegate)
+        self.fingerprint: str = self._facts.fingerprint
         """32 hex digits: the hash of the normalized JSON."""
-        try:
-            self._library = tokenizers.Tokenizer.from_str(self.file.content.decode())
-        except Exception as error:  # tokenizers raises bare Exception
-            raise TokenizerError(
-                f"{self.file.path} is not a tokenizer.json that tokenizers "
-                f"{tokenizers.__version__} reads: {error}"
-            ) from error
-        self._library.no_truncation()
-        self._library.no_padding()
-        if getattr(self._library.model, "dropout", None):
-            self._library.model.dropout = None
-        if special_strings == "as_text":
-            self._library.encode_special_tokens = True
-        self._fast = None if delegate else self._compile(special_strings == "as_text")
-        self._rule = cuts.find_rule(parsed)
-        self._parsed = parsed
-        vocabulary = self._library.get_vocab(with_added_tokens=True)
-        self.vocab_size: int = max(vocabulary.values(), default=-1) + 1
+        self.vocab_size: int = self._facts.vocab_size
         """One more than the largest id (ids need not be dense)."""
         self.dtype: np.dtype[Any] = dtype_for_vocab_size(self.vocab_size)
         """uint16 below 65,500 ids, else int32: Megatron's rule."""
-        self.eod: str | None = self._find_eod(eod, vocabulary)
+        self.eod: str | None = self._find_eod(eod)
         """The token that ends a document; None if it is not known (see `eod_id`)."""
+
+    @functools.cached_property
+    def _library(self) -> Any:
+        """The tokenizers.Tokenizer, loaded when it is first needed."""
+        return load_library(self.file, self._special_as_text)
 
     @property
     def engine(self) -> str:
@@ -138,7 +124,7 @@ class Tokenizer:
                 "it, no well-known name in its vocabulary). Set tokenizer.eod to one of its "
                 f"special tokens: {self._list_special()}"
             )
-        eod_id = self._library.token_to_id(self.eod)
+        eod_id = self._id_of(self.eod)
         assert eod_id is not None
         return int(eod_id)
 
@@ -197,7 +183,7 @@ class Tokenizer:
 
     def token_bytes(self) -> NDArray[np.int32]:
         """Return int32[vocab_size]: UTF-8 bytes that each id stands for; see token_bytes.py."""
-        return count_token_bytes(self._parsed, self.vocab_size, self._library.token_to_id)
+        return count_token_bytes(self.file.parse(), self.vocab_size, self._library.token_to_id)
 
     def too_long(self, data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return bool[num_documents]: which documents `encode` would refuse as too long."""
@@ -215,20 +201,6 @@ class Tokenizer:
         if self._rule is None:
             return f"longer than {limit}, and this tokenizer has no known place to cut a text"
         return f"more than {limit} without a place where this tokenizer surely cuts"
-
-    def _compile(self, special_as_text: bool) -> Engine | None:
-        from .engine.compile import UnsupportedError, compile_engine
-
-        try:
-            return compile_engine(self._library, special_as_text=special_as_text)
-        except UnsupportedError as error:
-            logger.warning(
-                "%s is encoded by tokenizers itself, many times slower than by gristmill's engine, "
-                "which does not reproduce %s",
-                self.file.path,
-                error,
-            )
-            return None
 
     def _check_text(self, data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> None:
         from .engine.frame import find_invalid
@@ -296,38 +268,45 @@ class Tokenizer:
         wrapped = np.concatenate(parts) if parts else ids
         return wrapped, offsets + num_added * np.arange(len(offsets), dtype=np.int64)
 
-    def _reset(self, parsed: dict[str, Any]) -> None:
-        for key in ("truncation", "padding"):
-            if parsed.get(key) is not None:
-                logger.warning(
-                    "%s asks for %s: documents are encoded whole, so it is reset",
-                    self.file.path,
-                    key,
-                )
-        if parsed["model"].get("dropout"):
+    def _notify(self, delegate: bool) -> None:
+        """Say what differs from what the file asks for, and from what is fast."""
+        for reset in self._facts.resets:
             logger.warning(
-                "%s asks for BPE dropout: ids must not be random, so it is reset", self.file.path
+                "%s asks for %s: documents are encoded whole, with the ids of their text alone, so "
+                "it is reset",
+                self.file.path,
+                reset,
+            )
+        if self._facts.unsupported and not delegate:
+            logger.warning(
+                "%s is encoded by tokenizers itself, many times slower than by gristmill's engine, "
+                "which does not reproduce %s",
+                self.file.path,
+                self._facts.unsupported,
             )
 
-    def _find_eod(self, wanted: str, vocabulary: dict[str, int]) -> str | None:
+    def _id_of(self, name: str) -> int | None:
+        found = self._facts.ids.get(name)
+        if found is not None or name in WELL_KNOWN_EOD:
+            return found
+        found = self._library.token_to_id(name)
+        return None if found is None else int(found)
+
+    def _find_eod(self, wanted: str) -> str | None:
         if wanted:
-            if wanted not in vocabulary:
+            if self._id_of(wanted) is None:
                 raise TokenizerError(
                     f"tokenizer.eod is {wanted!r}, which {self.file.path} does not have. Its "
                     f"special tokens: {self._list_special()}"
                 )
             return wanted
-        found = [name for name in eod_candidates(self.file) if name in vocabulary]
+        found = [name for name in eod_candidates(self.file) if self._id_of(name) is not None]
         # Special ones first: to Gemma "</s>" is an HTML tag, and its own token is "<eos>".
-        special = self._special_tokens()
+        special = self._facts.special
         return next((name for name in found if name in special), next(iter(found), None))
 
-    def _special_tokens(self) -> list[str]:
-        added = self._parsed.get("added_tokens") or []
-        return [token["content"] for token in added if token["special"]]
-
     def _list_special(self) -> str:
-        names = self._special_tokens()
+        names = self._facts.special
         more = f" and {len(names) - _NUM_LISTED} more" if len(names) > _NUM_LISTED else ""
         return (", ".join(names[:_NUM_LISTED]) + more) or "(it has none)"
 

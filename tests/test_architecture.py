@@ -27,11 +27,12 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "msgspec",
             "rich",
             "langcodes",
+            "jinja2",
         },
     },
     "trainer": {
         "ours": {"indexed_dataset"},
-        "others": {"torch", "numpy", "rich", "tensorboard", "tokenizers"},
+        "others": {"torch", "numpy", "rich", "safetensors", "tensorboard", "tokenizers"},
     },
 }
 LAZY = {"indexed_dataset": {"kernels", "fsspec"}, "kernels": set(), "pipeline": {"datasets"}}

@@ -64,6 +64,8 @@ def test_the_wheel_holds_one_name_and_every_room(wheel: Path) -> None:
             assert f"gristmill/{path.relative_to(ROOT).as_posix()}" in names
     assert "gristmill/configs/demo.toml" in names
     assert any(name.startswith("gristmill/pipeline/demo_sample/") for name in names)
+    for path in (ROOT / "pipeline" / "templates").iterdir():
+        assert f"gristmill/pipeline/templates/{path.name}" in names
     assert not any("tests/" in name or "benchmarks/" in name for name in names)
 
 

@@ -17,6 +17,8 @@ from .config import PretrainConfig as PretrainConfig
 if TYPE_CHECKING:
     from .checkpoint import CheckpointError as CheckpointError
     from .checkpoint import describe_checkpoint as describe_checkpoint
+    from .exporting import export_model as export_model
+    from .hugging_face_config import HuggingFaceError as HuggingFaceError
     from .launch import RankFailedError as RankFailedError
     from .plan import plan_pretrain as plan_pretrain
     from .recipe import PretrainResult as PretrainResult
@@ -25,9 +27,11 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "CheckpointError": "checkpoint",
+    "HuggingFaceError": "hugging_face_config",
     "PretrainResult": "recipe",
     "RankFailedError": "launch",
     "describe_checkpoint": "checkpoint",
+    "export_model": "exporting",
     "generate": "sampling",
     "plan_pretrain": "plan",
     "pretrain": "recipe",

@@ -1,4 +1,4 @@
-"""Causal self-attention with rotary positions and shared key/value heads, and its cache.
+"""Causal self-attention with shared key/value heads, and its cache.
 
 Legend: B sequences, T positions, D hidden size, H query heads of this rank, K key/value heads of
 this rank, E width of a head, C positions in the cache.
@@ -12,19 +12,8 @@ from torch import nn
 
 from .config import ModelConfig
 from .grid import Ranks
-from .parallel import enter, leave, shares_kv_heads
-
-
-class Linear(nn.Module):
-    """y = x Wᵀ, computed in the number format of x while W rests in its own."""
-
-    def __init__(self, num_inputs: int, num_outputs: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(num_outputs, num_inputs))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map [..., num_inputs] to [..., num_outputs]."""
-        return F.linear(x, self.weight.to(x.dtype))
+from .layers import Linear, RMSNorm
+from .parallel import enter, shares_kv_heads
 
 
 class LayerCache:
@@ -50,7 +39,7 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig, tensor: Ranks) -> None:
         super().__init__()
         self.tensor = tensor
-        self.head_width = config.hidden_size // config.num_heads
+        self.head_width = config.head_size
         self.shares_kv_heads = shares_kv_heads(config, tensor)
         kv_heads = config.num_kv_heads
         if self.shares_kv_heads:
@@ -58,17 +47,21 @@ class Attention(nn.Module):
             self.kv_head = tensor.rank * kv_heads // tensor.size
         else:
             kv_heads //= tensor.size
-        width = self.head_width
-        self.query = Linear(config.hidden_size, config.num_heads // tensor.size * width)
-        self.key = Linear(config.hidden_size, kv_heads * width)
-        self.value = Linear(config.hidden_size, kv_heads * width)
-        self.output = Linear(config.num_heads // tensor.size * width, config.hidden_size)
+        width, hidden, biases = self.head_width, config.hidden_size, config.biases
+        self.query = Linear(hidden, config.num_heads // tensor.size * width, biases)
+        self.key = Linear(hidden, kv_heads * width, biases)
+        self.value = Linear(hidden, kv_heads * width, biases)
+        self.output = Linear(config.num_heads // tensor.size * width, hidden, biases)
+        if config.query_key_norm:
+            self.query_norm: RMSNorm | None = RMSNorm(width, config.norm_epsilon)
+            self.key_norm: RMSNorm | None = RMSNorm(width, config.norm_epsilon)
+        else:
+            self.query_norm = self.key_norm = None
 
     def forward(
         self,
         x_BTD: torch.Tensor,
-        cos_TE: torch.Tensor,
-        sin_TE: torch.Tensor,
+        angles_TE: tuple[torch.Tensor, torch.Tensor] | None,
         cache: LayerCache | None = None,
         start: int = 0,
     ) -> torch.Tensor:
@@ -76,14 +69,15 @@ class Attention(nn.Module):
 
         Args:
             x_BTD: normalized residual stream, whole on every rank.
-            cos_TE: rotary angles of the T positions.
-            sin_TE: rotary angles of the T positions.
+            angles_TE: cos and sin of the T positions' rotary angles; None: nothing turns.
             cache: earlier positions, extended by these (generation only).
             start: position of x_BTD[:, 0].
         """
         x_BTD = enter(x_BTD, self.tensor)
-        q_BHTE = rotate(self._heads(self.query(x_BTD)), cos_TE, sin_TE)
-        k_BKTE = rotate(self._heads(self._kv(self.key, x_BTD)), cos_TE, sin_TE)
+        q_BHTE = self._norm(self.query_norm, self._heads(self.query(x_BTD)))
+        k_BKTE = self._norm(self.key_norm, self._heads(self._kv(self.key, x_BTD)))
+        if angles_TE is not None:
+            q_BHTE, k_BKTE = rotate(q_BHTE, *angles_TE), rotate(k_BKTE, *angles_TE)
         v_BKTE = self._heads(self._kv(self.value, x_BTD))
         mask_TC = None
         if cache is not None:
@@ -98,7 +92,14 @@ class Attention(nn.Module):
             is_causal=start == 0,
             enable_gqa=q_BHTE.shape[1] != k_BKTE.shape[1],
         )
-        return leave(self.output(y_BHTE.transpose(1, 2).flatten(2)), self.tensor)
+        out_BTD: torch.Tensor = self.output(y_BHTE.transpose(1, 2).flatten(2), self.tensor)
+        return out_BTD
+
+    def _norm(self, norm: RMSNorm | None, x_BHTE: torch.Tensor) -> torch.Tensor:
+        """Normalize heads; every rank has others, so `enter` sums the weight's gradient."""
+        if norm is None:
+            return x_BHTE
+        return norm.normalize(x_BHTE, enter(norm.weight, self.tensor))
 
     def _kv(self, linear: Linear, x_BTD: torch.Tensor) -> torch.Tensor:
         if not self.shares_kv_heads:
@@ -106,8 +107,11 @@ class Attention(nn.Module):
             return projected
         # The other ranks use other heads, or the same: `enter` sums the weight's gradient.
         weight = enter(linear.weight, self.tensor)
-        rows = weight.narrow(0, self.kv_head * self.head_width, self.head_width)
-        return F.linear(x_BTD, rows.to(x_BTD.dtype))
+        first, count = self.kv_head * self.head_width, self.head_width
+        bias = None
+        if linear.bias is not None:
+            bias = enter(linear.bias, self.tensor).narrow(0, first, count).to(x_BTD.dtype)
+        return F.linear(x_BTD, weight.narrow(0, first, count).to(x_BTD.dtype), bias)
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
         """Turn [B, T, heads * E] into [B, heads, T, E]."""

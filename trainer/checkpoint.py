@@ -13,6 +13,7 @@ another layout, or one process, can read them.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import json
 import os
@@ -36,7 +37,7 @@ from torch.distributed.tensor import DTensor, Replicate, Shard
 from ..indexed_dataset.atomic import disk_full, sync_file, sync_folder
 from .config import PretrainConfig, from_dict, to_dict
 from .grid import Grid
-from .model import Transformer, placements
+from .model import Transformer, placements, resolve
 from .optimizer import optimizer_state
 
 SCHEMA_VERSION = 1
@@ -122,10 +123,12 @@ def read_facts(folder: str | os.PathLike[str]) -> Facts:
                 f"{folder} has schema_version {values['schema_version']}, this gristmill reads "
                 f"{SCHEMA_VERSION}: use the version that wrote it"
             )
+        config = from_dict(PretrainConfig, values["config"])
         facts = Facts(
             step=values["step"],
             consumed_samples=values["consumed_samples"],
-            config=from_dict(PretrainConfig, values["config"]),
+            # Older ones lack sizes that are derived today.
+            config=dataclasses.replace(config, model=resolve(config.model)),
             vocab_size=values["vocab_size"],
             data=values["data"],
             layout=values["layout"],
@@ -238,8 +241,16 @@ def load_weights(model: Transformer, folder: Path) -> None:
     Raises:
         CheckpointError: the files cannot be read.
     """
-    state = {f"weight.{name}": value.detach() for name, value in model.named_parameters()}
-    _load(state, folder, no_dist=True)
+    load_tensors({f"weight.{n}": value.detach() for n, value in model.named_parameters()}, folder)
+
+
+def load_tensors(state: dict[str, torch.Tensor], folder: Path) -> None:
+    """Fill whole tensors (`weight.NAME`, `mean.NAME`, ...) from a checkpoint of any layout.
+
+    Raises:
+        CheckpointError: the files cannot be read.
+    """
+    _load(dict(state), folder, no_dist=True)
 
 
 def _load(state: dict[str, Any], folder: Path, no_dist: bool) -> None:

@@ -17,7 +17,11 @@ Precision = Literal["auto", "float32", "bfloat16", "float64"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
-    """A Llama-style decoder: RMSNorm, rotary positions, grouped-query attention, SwiGLU."""
+    """A decoder; by default Llama's: RMSNorm, rotary positions, shared key/value heads, SwiGLU.
+
+    Qwen3: query_key_norm and a head_size of its own. GPT-2: norm = "layer", positions = "learned",
+    activation = "gelu", biases.
+    """
 
     num_layers: int = 6
     """Number of transformer blocks."""
@@ -27,8 +31,24 @@ class ModelConfig:
     """Query heads of each attention layer."""
     num_kv_heads: int = 0
     """Key and value heads, shared by groups of query heads; 0: as many as query heads."""
+    head_size: int = 0
+    """Width of one attention head; 0: hidden_size / num_heads."""
     ffn_size: int = 0
-    """Inner width of the feed-forward layer; 0: 8/3 of hidden_size, rounded up to 64."""
+    """Inner width of the feed-forward layer; 0: 8/3 of hidden_size (gelu: 4 times), rounded up to
+    64."""
+    norm: Literal["rms", "layer"] = "rms"
+    """rms: RMSNorm; layer: LayerNorm with biases."""
+    positions: Literal["rotary", "learned"] = "rotary"
+    """rotary: queries and keys turn with their place; learned: a table added to the embedding."""
+    max_positions: int = 0
+    """Rows of the learned table (of rotary positions, only what an export names as the longest
+    context); 0: the longest sequence length of the training."""
+    activation: Literal["swiglu", "gelu"] = "swiglu"
+    """swiglu: two matrices in, one gating the other; gelu: one matrix in (tanh approximation)."""
+    biases: bool = False
+    """Add a bias to every matrix of the blocks."""
+    query_key_norm: bool = False
+    """Normalize each query and key head (RMSNorm with a weight of head_size)."""
     tied_embeddings: bool = True
     """Use the embedding matrix as output layer too."""
     rope_theta: float = 10_000.0
@@ -138,6 +158,9 @@ class TrainingConfig:
     """Samples of one optimizer step over all ranks."""
     micro_batch_size: int = 8
     """Samples that one rank computes at once; gradients of the rest are accumulated."""
+    init_from: str = ""
+    """Hugging Face folder (Llama, Qwen3, GPT-2) whose weights the training starts from; it says
+    what the model is. Empty: start from random weights."""
     seed: int = 0
     """Of the initial weights and of the sample order."""
     precision: Precision = "auto"
@@ -304,6 +327,8 @@ def check(config: PretrainConfig) -> None:
     not_negative = {
         "model.num_kv_heads": model.num_kv_heads,
         "model.ffn_size": model.ffn_size,
+        "model.head_size": model.head_size,
+        "model.max_positions": model.max_positions,
         "data.alpha": config.data.alpha,
         "data.vocab_size": config.data.vocab_size,
         "data.max_epochs": config.data.max_epochs,
@@ -327,18 +352,31 @@ def check(config: PretrainConfig) -> None:
     for name, number in not_negative.items():
         if number < 0:
             raise ValueError(f"{name} is {number}: it must not be negative")
-    if model.hidden_size % model.num_heads or model.hidden_size // model.num_heads % 2:
+    _check_heads(model)
+    if not 0 <= config.schedule.decay_fraction <= 1 or not 0 <= config.schedule.minimum_ratio <= 1:
+        raise ValueError("schedule.decay_fraction and schedule.minimum_ratio must lie in 0..1")
+    if not 0 < config.generate.top_p <= 1:
+        raise ValueError(f"generate.top_p is {config.generate.top_p}: it must lie in (0, 1]")
+
+
+def _check_heads(model: ModelConfig) -> None:
+    pairs = " (rotary positions turn pairs of a head's dimensions)"
+    if not model.head_size and model.hidden_size % model.num_heads:
         raise ValueError(
-            f"model.hidden_size = {model.hidden_size} must be an even multiple of "
-            f"model.num_heads = {model.num_heads} (rotary positions turn pairs of a head's "
-            "dimensions); change one of them"
+            f"model.hidden_size = {model.hidden_size} is no multiple of model.num_heads = "
+            f"{model.num_heads}, and model.head_size is not set; change one of them"
         )
+    head_size = model.head_size or model.hidden_size // model.num_heads
+    if model.positions == "rotary" and head_size % 2:
+        where = (
+            f"model.head_size = {head_size} must be even"
+            if model.head_size
+            else f"model.hidden_size = {model.hidden_size} must be an even multiple of "
+            f"model.num_heads = {model.num_heads}"
+        )
+        raise ValueError(f"{where}{pairs}; change it")
     if model.num_kv_heads and model.num_heads % model.num_kv_heads:
         raise ValueError(
             f"model.num_kv_heads = {model.num_kv_heads} must divide model.num_heads = "
             f"{model.num_heads}: every key/value head serves a whole group of query heads"
         )
-    if not 0 <= config.schedule.decay_fraction <= 1 or not 0 <= config.schedule.minimum_ratio <= 1:
-        raise ValueError("schedule.decay_fraction and schedule.minimum_ratio must lie in 0..1")
-    if not 0 < config.generate.top_p <= 1:
-        raise ValueError(f"generate.top_p is {config.generate.top_p}: it must lie in (0, 1]")

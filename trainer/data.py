@@ -173,7 +173,7 @@ def _one_tokenizer(manifests: Mapping[str, DatasetManifest | None]) -> str | Non
     """Return the fingerprint of the tokenizer that made every prefix with a manifest."""
     found: dict[str, str] = {}
     for prefix, manifest in manifests.items():
-        if manifest and manifest.tokenizer:
+        if manifest and manifest.tokenizer and "fingerprint" in manifest.tokenizer:
             found.setdefault(manifest.tokenizer["fingerprint"], prefix)
     if len(found) > 1:
         (one, first), (two, second) = list(found.items())[:2]

@@ -1,12 +1,12 @@
-"""Token ids in, logits out: a Llama-style decoder whose matrices may lie in slices on many ranks.
+"""Token ids in, logits out: a decoder whose matrices may lie in slices on many ranks.
 
-Legend: B sequences, T positions, D hidden size, F inner width of this rank, V padded vocabulary
-columns of this rank.
+Legend: B sequences, T positions, D hidden size, V padded vocabulary columns of this rank.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import math
 
@@ -14,18 +14,21 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .attention import Attention, LayerCache, Linear, rotary_angles
+from .attention import Attention, LayerCache, rotary_angles
 from .config import ModelConfig
 from .grid import Ranks
+from .layers import FeedForward, Linear, make_norm
 from .parallel import Placement, check_layout, enter, leave, placement
 
 
 def resolve(config: ModelConfig) -> ModelConfig:
-    """Return the config with the derived sizes (0) filled in."""
+    """Return the config with the derived sizes (0) filled in; `max_positions` is left alone."""
+    thirds = 8 if config.activation == "swiglu" else 12
     return dataclasses.replace(
         config,
         num_kv_heads=config.num_kv_heads or config.num_heads,
-        ffn_size=config.ffn_size or -(-8 * config.hidden_size // (3 * 64)) * 64,
+        head_size=config.head_size or config.hidden_size // config.num_heads,
+        ffn_size=config.ffn_size or -(-thirds * config.hidden_size // (3 * 64)) * 64,
     )
 
 
@@ -34,58 +37,25 @@ def pad_vocabulary(vocab_size: int, multiple: int) -> int:
     return -(-vocab_size // multiple) * multiple
 
 
-class RMSNorm(nn.Module):
-    """x / rms(x) * weight, in float32 or wider (Zhang, Sennrich 2019, arXiv:1910.07467)."""
-
-    def __init__(self, size: int, epsilon: float) -> None:
-        super().__init__()
-        self.epsilon = epsilon
-        self.weight = nn.Parameter(torch.empty(size))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalize the last dimension."""
-        wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-        return F.rms_norm(wide, self.weight.shape, self.weight, self.epsilon).to(x.dtype)
-
-
-class FeedForward(nn.Module):
-    """SwiGLU (Shazeer 2020, arXiv:2002.05202)."""
-
-    def __init__(self, config: ModelConfig, tensor: Ranks) -> None:
-        super().__init__()
-        self.tensor = tensor
-        inner = config.ffn_size // tensor.size
-        self.gate = Linear(config.hidden_size, inner)
-        self.up = Linear(config.hidden_size, inner)
-        self.down = Linear(inner, config.hidden_size)
-
-    def forward(self, x_BTD: torch.Tensor) -> torch.Tensor:
-        """Return what the layer adds to the residual stream."""
-        x_BTD = enter(x_BTD, self.tensor)
-        inner_BTF = F.silu(self.gate(x_BTD)) * self.up(x_BTD)
-        return leave(self.down(inner_BTF), self.tensor)
-
-
 class Block(nn.Module):
     """Attention, then feed-forward, each on the normalized residual stream."""
 
     def __init__(self, config: ModelConfig, tensor: Ranks) -> None:
         super().__init__()
-        self.attention_norm = RMSNorm(config.hidden_size, config.norm_epsilon)
+        self.attention_norm = make_norm(config)
         self.attention = Attention(config, tensor)
-        self.feed_forward_norm = RMSNorm(config.hidden_size, config.norm_epsilon)
+        self.feed_forward_norm = make_norm(config)
         self.feed_forward = FeedForward(config, tensor)
 
     def forward(
         self,
         x_BTD: torch.Tensor,
-        cos_TE: torch.Tensor,
-        sin_TE: torch.Tensor,
+        angles_TE: tuple[torch.Tensor, torch.Tensor] | None,
         cache: LayerCache | None = None,
         start: int = 0,
     ) -> torch.Tensor:
         """Return the residual stream after this block."""
-        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), cos_TE, sin_TE, cache, start)
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), angles_TE, cache, start)
         out_BTD: torch.Tensor = x_BTD + self.feed_forward(self.feed_forward_norm(x_BTD))
         return out_BTD
 
@@ -136,8 +106,10 @@ class Transformer(nn.Module):
         self.tensor = tensor
         self.compute_dtype = compute_dtype
         self.embedding = Embedding(padded, config.hidden_size, tensor)
+        if config.positions == "learned":
+            self.position_table = nn.Embedding(config.max_positions, config.hidden_size)
         self.blocks = nn.ModuleList(Block(config, tensor) for _ in range(config.num_layers))
-        self.norm = RMSNorm(config.hidden_size, config.norm_epsilon)
+        self.norm = make_norm(config)
         if not config.tied_embeddings:
             self.head = Linear(config.hidden_size, padded // tensor.size)
         if compute_dtype == torch.float64:
@@ -162,11 +134,18 @@ class Transformer(nn.Module):
         self, tokens_BT: torch.Tensor, cache: list[LayerCache] | None = None, start: int = 0
     ) -> torch.Tensor:
         """Return the normalized residual stream after the last block, float[B, T, D]."""
-        x_BTD = self.embedding(tokens_BT).to(self.compute_dtype)
-        cos_TE, sin_TE = self._rotary_angles(start, tokens_BT.shape[1], x_BTD.device)
+        x_BTD = self.embedding(tokens_BT)
+        length = tokens_BT.shape[1]
+        angles_TE = None
+        if self.config.positions == "learned":
+            self._require_positions(start + length)
+            x_BTD = x_BTD + self.position_table.weight[start : start + length]
+        else:
+            angles_TE = self._rotary_angles(start, length, x_BTD.device)
+        x_BTD = x_BTD.to(self.compute_dtype)
         for number, block in enumerate(self.blocks):
             layer = cache[number] if cache is not None else None
-            x_BTD = block(x_BTD, cos_TE, sin_TE, layer, start)
+            x_BTD = block(x_BTD, angles_TE, layer, start)
         normed_BTD: torch.Tensor = self.norm(x_BTD)
         return normed_BTD
 
@@ -180,7 +159,7 @@ class Transformer(nn.Module):
         """Return an empty cache of `length` positions for each layer."""
         config = self.config
         heads = max(1, config.num_kv_heads // self.tensor.size)
-        shape = (num_sequences, heads, length, config.hidden_size // config.num_heads)
+        shape = (num_sequences, heads, length, config.head_size)
         device = self.norm.weight.device
 
         def empty() -> torch.Tensor:
@@ -188,16 +167,23 @@ class Transformer(nn.Module):
 
         return [LayerCache(empty(), empty()) for _ in range(config.num_layers)]
 
+    def _require_positions(self, length: int) -> None:
+        if length > self.config.max_positions:
+            raise ValueError(
+                f"a text of {length} tokens is longer than the {self.config.max_positions} learned "
+                "positions of this model: shorten it (prompt and max_tokens together), or train "
+                "with a larger model.max_positions"
+            )
+
     def _rotary_angles(
         self, start: int, length: int, device: torch.device
     ) -> tuple[torch.Tensor, torch.Tensor]:
         known = 0 if self._angles is None else self._angles[0].shape[0]
         if self._angles is None or known < start + length or self._angles[0].device != device:
             config = self.config
-            width = config.hidden_size // config.num_heads
             size = max(start + length, 2 * known if known else 0)
             with torch.inference_mode(False):  # they outlive an evaluation: training needs them too
-                cos, sin = rotary_angles(0, size, width, config.rope_theta, device)
+                cos, sin = rotary_angles(0, size, config.head_size, config.rope_theta, device)
                 self._angles = cos.to(self.compute_dtype), sin.to(self.compute_dtype)
         cos, sin = self._angles
         return cos[start : start + length], sin[start : start + length]
@@ -235,7 +221,10 @@ def initialize(model: Transformer, seed: int) -> None:
     config = model.config
     for name, parameter in model.named_parameters():
         where = placement(name, config, model.tensor)
-        module = name.split(".")[-2]
+        module, kind = name.split(".")[-2:]
+        if kind == "bias":
+            nn.init.zeros_(parameter)
+            continue
         if module.endswith("norm"):
             nn.init.ones_(parameter)
             continue
@@ -252,9 +241,22 @@ def initialize(model: Transformer, seed: int) -> None:
 
 def count_parameters(config: ModelConfig, vocab_size: int) -> int:
     """Return the number of parameters of the whole model (`config` resolved)."""
-    hidden, layers = config.hidden_size, config.num_layers
-    kv_width = hidden // config.num_heads * config.num_kv_heads
-    per_layer = 2 * hidden * hidden + 2 * hidden * kv_width + 3 * hidden * config.ffn_size
-    embedding = pad_vocabulary(vocab_size, config.vocab_multiple) * hidden
-    heads = 1 if config.tied_embeddings else 2
-    return layers * (per_layer + 2 * hidden) + hidden + heads * embedding
+    return sum(parameter.numel() for parameter in _shapes(config, vocab_size).parameters())
+
+
+def count_product_parameters(config: ModelConfig, vocab_size: int) -> int:
+    """Return the parameters of matrices that a token is multiplied with: no look-up, no norm."""
+    return sum(
+        parameter.numel()
+        for name, parameter in _shapes(config, vocab_size).named_parameters()
+        if parameter.dim() == 2
+        and "position_table" not in name
+        and (config.tied_embeddings or "embedding" not in name)
+    )
+
+
+@functools.lru_cache(maxsize=4)
+def _shapes(config: ModelConfig, vocab_size: int) -> Transformer:
+    """Return a model without memory."""
+    with torch.device("meta"):
+        return Transformer(config, vocab_size)

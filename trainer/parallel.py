@@ -54,14 +54,14 @@ class Placement:
 
 def placement(name: str, config: ModelConfig, tensor: Ranks) -> Placement:
     """Return how the parameter called `name` is laid out over tensor-parallel ranks."""
-    module = name.split(".")[-2]
+    module, kind = name.split(".")[-2:]
     if tensor.size == 1 or (module in ("key", "value") and shares_kv_heads(config, tensor)):
         return Placement(None)
     if module in _OUTPUT_ROWS:
         return Placement(0, tensor.rank, tensor.size)
-    if module in _INPUT_COLUMNS:
+    if module in _INPUT_COLUMNS and kind == "weight":
         return Placement(1, tensor.rank, tensor.size)
-    assert module.endswith("norm"), name
+    assert module.endswith("norm") or module in (*_INPUT_COLUMNS, "position_table"), name
     return Placement(None)
 
 

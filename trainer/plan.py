@@ -13,8 +13,8 @@ from .blend import require_samples
 from .config import PretrainConfig
 from .data import TrainingData, open_data
 from .launch import choose_device, count_ranks, threads_per_rank
-from .model import count_parameters, pad_vocabulary
-from .recipe import check_run, resolve_config
+from .model import count_parameters, count_product_parameters, pad_vocabulary
+from .resolved import check_run, resolve_config
 
 _PAGE_WIDTH = 80
 _PROBE_SECONDS = 0.5
@@ -48,17 +48,14 @@ def flops_per_token(config: PretrainConfig, vocab_size: int) -> float:
     """Return the floating-point operations of one token, forward and backward.
 
     6 for each parameter of a matrix product (the embedding lookup is none, the output layer is
-    one), and 6 * layers * hidden_size * sequence_length for causal attention: half of the
-    12 * layers * hidden_size * sequence_length of full attention (Chowdhery et al. 2022,
-    arXiv:2204.02311, appendix B).
+    one), and 6 * layers * width * sequence_length for causal attention, width being num_heads *
+    head_size: half of the 12 * layers * width * sequence_length of full attention (Chowdhery et
+    al. 2022, arXiv:2204.02311, appendix B).
     """
     model = config.model
-    padded = pad_vocabulary(vocab_size, model.vocab_multiple)
-    parameters = count_parameters(model, vocab_size)
-    norms = (2 * model.num_layers + 1) * model.hidden_size
-    lookup = 0 if model.tied_embeddings else padded * model.hidden_size
-    attention = 6 * model.num_layers * model.hidden_size * config.data.sequence_length
-    return 6 * (parameters - norms - lookup) + attention
+    width = model.num_heads * model.head_size
+    attention = 6 * model.num_layers * width * config.data.sequence_length
+    return 6 * count_product_parameters(model, vocab_size) + attention
 
 
 def _size(config: PretrainConfig, data: TrainingData, ranks: int) -> list[str]:
@@ -88,10 +85,9 @@ def _memory(config: PretrainConfig, data: TrainingData) -> list[str]:
     tokens = config.training.micro_batch_size * longest
     # What backward needs again. Whole on every rank: two inputs of norms, their outputs, two sums.
     # Cut: queries, keys, values, attention's output; gate, up, silu(gate), their product.
-    kv = model.num_kv_heads / model.num_heads
-    per_layer = (
-        6 * model.hidden_size + ((2 + 2 * kv) * model.hidden_size + 4 * model.ffn_size) / tensor
-    )
+    heads = (2 * model.num_heads + 2 * model.num_kv_heads) * model.head_size
+    inner = (4 if model.activation == "swiglu" else 2) * model.ffn_size
+    per_layer = 6 * model.hidden_size + (heads + inner) / tensor
     columns = pad_vocabulary(data.vocab_size, model.vocab_multiple) / tensor
     logits = columns * (2 * max(4, width) + (width if width < 4 else 0))
     activations = tokens * (model.num_layers * per_layer * width + logits)

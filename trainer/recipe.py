@@ -7,30 +7,30 @@ from the newest checkpoint, take steps, save, score.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from .blend import require_samples
 from .checkpoint import Checkpointer, Facts, find_checkpoints
-from .config import Precision, PretrainConfig, check
+from .config import PretrainConfig
 from .data import Batches, TrainingData, open_data
 from .evaluate import Evaluation, count_tokens, evaluate, load_token_bytes, unigram_nll
 from .grid import Grid, make_grid
-from .launch import choose_device, count_ranks, is_launched, launch, rank, stop_signals
+from .hugging_face_import import load_hugging_face
+from .launch import count_ranks, is_launched, launch, rank, stop_signals
 from .metrics import Clock, MetricsLog, StepMetrics
-from .model import Transformer, count_parameters, initialize, pad_vocabulary, resolve
+from .model import Transformer, count_parameters, initialize
 from .optimizer import make_optimizer
-from .parallel import check_layout
-from .precision import compute_dtype, precision_name
+from .precision import compute_dtype
 from .report import print_report, read_report, write_report
+from .resolved import check_run, resolve_config
 from .resume import find_resume
 from .sampling import generate, load_model, validation_prompts
 from .schedule import learning_rate
@@ -97,33 +97,6 @@ def pretrain(
         launch(config, output, num_ranks)
         done = find_checkpoints(output)[-1].name == f"step_{config.training.num_steps:08d}"
     return _conclude(config, output, data, done)
-
-
-def resolve_config(config: PretrainConfig) -> PretrainConfig:
-    """Check the config and fill in what it leaves open: model sizes and number format."""
-    check(config)
-    dtype = compute_dtype(config.training.precision, choose_device(config))
-    precision = cast(Precision, precision_name(dtype))
-    training = dataclasses.replace(config.training, precision=precision)
-    return dataclasses.replace(config, model=resolve(config.model), training=training)
-
-
-def check_run(config: PretrainConfig, data: TrainingData, num_ranks: int) -> None:
-    """Refuse a layout that does not divide the model or the batch, before anything starts.
-
-    Raises:
-        ValueError: names the numbers and what to change.
-    """
-    tensor = config.parallel.tensor_parallel_size
-    check_layout(config.model, pad_vocabulary(data.vocab_size, config.model.vocab_multiple), tensor)
-    copies = config.parallel.data_parallel_size or max(1, num_ranks // tensor)
-    size, micro = config.training.global_batch_size, config.training.micro_batch_size
-    if size % (copies * micro):
-        raise ValueError(
-            f"training.global_batch_size = {size} is not a multiple of training.micro_batch_size = "
-            f"{micro} times {copies} data-parallel copies: every copy takes an equal share in "
-            "equal parts. Change one of them"
-        )
 
 
 def _num_samples(config: PretrainConfig) -> int:
@@ -197,6 +170,8 @@ def _set_up(config: PretrainConfig, output: Path, device: torch.device) -> _Trai
     checkpointer = Checkpointer(output, model, optimizer, grid)
     if found:
         checkpointer.load(found.folder, found.facts)
+    elif config.training.init_from:
+        load_hugging_face(model, config.training.init_from)
     else:
         initialize(model, config.training.seed)
     step = found.facts.step if found else 0
@@ -211,7 +186,9 @@ def _set_up(config: PretrainConfig, output: Path, device: torch.device) -> _Trai
             grid.data.size,
             device.type,
             config.training.precision,
-            f"resuming from {found.folder}" if found else "new training",
+            f"resuming from {found.folder}"
+            if found
+            else f"starting from {config.training.init_from or 'random weights'}",
         )
         _warn(config, data)
     num_steps, tensorboard = config.training.num_steps, config.log.tensorboard

@@ -92,6 +92,16 @@ def hash_window(window: list[str], seed: int) -> int:
     return mix64((window_hash + len(window) * LENGTH_FACTOR) & MASK)
 
 
+def shingle_list(text: bytes, seed: int) -> tuple[list[int], int]:
+    """Return the hashes of a document's shingles in order, none equal to the one before it, and
+    the number of tokens in its longest shingle.
+    """
+    found = windows(tokenize(decode(text)))
+    hashes = [hash_window(window, seed) for window in found]
+    changed = [new for old, new in zip([None, *hashes], hashes, strict=False) if new != old]
+    return changed, max(map(len, found), default=0)
+
+
 def shingles(text: bytes, seed: int) -> set[int]:
     """Return the hashes of all shingles of a document."""
-    return {hash_window(window, seed) for window in windows(tokenize(decode(text)))}
+    return set(shingle_list(text, seed)[0])

@@ -96,13 +96,9 @@ def _merge(data: Any, start: Any, end: Any, tables: Any, known: Any, memo: Any, 
         if token >= 0:
             out[at] = np.int32(token)
             return np.int64(1)
-    if end - start < len(memo.symbols):
-        count = merge_piece(data, start, end, tables, memo.symbols, memo.ranks)
-        for i in range(count):
-            out[at + i] = memo.symbols[i]
-        return count
-    symbols = np.empty(end - start + 1, np.int32)
-    ranks = np.empty(end - start + 1, np.int32)
+    symbols, ranks = memo.symbols, memo.ranks
+    if end - start >= len(symbols):
+        symbols, ranks = np.empty(end - start + 1, np.int32), np.empty(end - start + 1, np.int32)
     count = merge_piece(data, start, end, tables, symbols, ranks)
     for i in range(count):
         out[at + i] = symbols[i]

@@ -17,7 +17,7 @@ from ...kernels.tokenizer.added import (
     TokenTrie,
     trie_slot,
 )
-from .pretokenizers import UnsupportedError
+from .unsupported import UnsupportedError
 
 
 def build_tries(

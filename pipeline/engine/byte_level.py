@@ -16,28 +16,14 @@ from ...kernels.tokenizer.merges import ALWAYS, ID_BITS, NO_RANK, RANK_BITS, Mer
 from ...kernels.tokenizer.nfc import compose_segments, first_odd, load_compose_tables
 from ...kernels.tokenizer.pieces import SLACK, prefix_spaces
 from .. import cuts
+from ..token_bytes import byte_level_alphabet
 from .frame import Segments
 from .memory import huge_zeros
-from .pretokenizers import UnsupportedError, find_rules, flatten
+from .pretokenizers import find_rules, flatten
+from .unsupported import UnsupportedError
 
 SHORT_LINES, LONG_LINES, ARENA = 1 << 18, 1 << 16, 1 << 23
 """Size of a worker's memo: 16 MB, 4 MB and 32 MB, of which only what is used is ever touched."""
-
-
-def byte_alphabet() -> dict[str, int]:
-    """Return the character that stands for each byte in the vocabulary -> the byte.
-
-    Printable Latin-1 stands for itself; the other 68 bytes are 256 and up, in order (GPT-2).
-    """
-    alphabet = {}
-    odd = 256
-    for byte in range(256):
-        if 33 <= byte <= 126 or 161 <= byte <= 172 or 174 <= byte <= 255:
-            alphabet[chr(byte)] = byte
-        else:
-            alphabet[chr(odd)] = byte
-            odd += 1
-    return alphabet
 
 
 class NfcNormalizer:
@@ -172,7 +158,7 @@ def compile_model(config: dict[str, Any], vocabulary: dict[str, int]) -> ByteLev
 
 
 def _merge_tables(vocabulary: dict[str, int], merges: list[list[str]]) -> MergeTables:
-    alphabet = byte_alphabet()
+    alphabet = byte_level_alphabet()
     byte_ids = np.full(256, -1, np.int32)
     for character, byte in alphabet.items():
         byte_ids[byte] = vocabulary.get(character, -1)
@@ -274,7 +260,7 @@ def _settle_characters(
 
 def _known_pieces(vocabulary: dict[str, int], tables: MergeTables) -> KnownPieces:
     """Return the entries of the vocabulary that `ignore_merges` gives and the merges do not."""
-    alphabet = byte_alphabet()
+    alphabet = byte_level_alphabet()
     table = {ord(character): byte for character, byte in alphabet.items()}
     pieces = []
     for token, i in vocabulary.items():

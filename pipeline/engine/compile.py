@@ -11,7 +11,7 @@ import numpy as np
 from . import byte_level, sentencepiece, unigram, wordpiece
 from .added_tokens import build_tries
 from .frame import Engine, Model
-from .pretokenizers import UnsupportedError
+from .unsupported import UnsupportedError
 
 FAMILIES: tuple[Callable[[dict[str, Any], dict[str, int]], Model | None], ...] = (
     byte_level.compile_model,

@@ -10,16 +10,13 @@ from typing import Any
 
 from ...kernels.tokenizer import scan
 from .. import cuts
+from .unsupported import UnsupportedError
 
 _TAIL = r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 _SUFFIX = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _UPPER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"
 _LOWER = r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 _CASED = r"[^\r\n\p{L}\p{N}]?"
-
-
-class UnsupportedError(Exception):
-    """A tokenizer.json asks for what the engine does not reproduce; the message names it."""
 
 
 def _cl100k(letters: str, digits: str, others: str) -> str:

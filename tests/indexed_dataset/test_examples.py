@@ -9,6 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gristmill.indexed_dataset import (
+    IndexedDataset,
+    MegatronOptions,
+    build_megatron_blend,
+    temperature_weights,
+)
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
@@ -83,7 +90,8 @@ def test_the_hugging_face_trainer_learns_from_our_samples(write_prefix, tmp_path
 
 
 @pytest.mark.slow
-def test_megatron_core_draws_from_our_files(folder, tmp_path):
+def test_megatron_core_draws_the_samples_of_our_megatron_order_from_our_files(folder, tmp_path):
+    """51 + 50 samples: Megatron rounds the shares of 100, 50.1 and 49.9, up."""
     pytest.importorskip("megatron.core", reason="megatron-core is not installed (extra `test`)")
     options = ("--sequence-length", "16", "--cache", str(tmp_path / "cache"))
     result = subprocess.run(
@@ -92,10 +100,26 @@ def test_megatron_core_draws_from_our_files(folder, tmp_path):
         text=True,
         check=False,
     )
+    datasets = [IndexedDataset(folder / name) for name in ("deu_Latn", "eng_Latn")]
+    weights = temperature_weights([dataset.num_tokens for dataset in datasets], alpha=0.7)
+    ours = build_megatron_blend(
+        datasets,
+        16,
+        weights=weights,
+        num_samples=100,
+        options=MegatronOptions(split="1", part="train"),
+    )
 
     assert result.returncode == 0, result.stderr
-    assert "Megatron reads 100 samples from 2 prefixes\nsample 0: " in result.stdout
-    assert result.stdout.count(", 16 tokens of sum ") == 3
+    assert len(ours) == 101
+    assert result.stdout.splitlines() == [
+        "Megatron reads 101 samples from 2 prefixes (100 were asked for)",
+        *(
+            f"sample {i}: dataset {ours[i]['dataset_id']}, 16 tokens of sum "
+            f"{ours[i]['tokens'].sum()}"
+            for i in range(3)
+        ),
+    ]
 
 
 @pytest.mark.slow

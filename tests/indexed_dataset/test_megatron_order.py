@@ -319,7 +319,7 @@ def test_an_index_that_contradicts_itself_is_found_when_it_is_used(oracle):
     order = MegatronOrder(corpus.as_split(), 60, 0, options=MegatronOptions(add_extra_token=False))
 
     with pytest.raises(
-        CorruptIndexError, match=r"corpus: sequence [01] has [12]0 tokens but spans"
+        CorruptIndexError, match="corpus: sequence 1 starts at byte 22, but .* end at byte 20"
     ):
         order.spans(0)
 

@@ -97,7 +97,7 @@ def test_altered_cut_and_lost_side_streams_are_found(tmp_path):
     [
         ({"suffix": ".x.side"}, "has the suffix '.x.side'"),
         ({"suffix": "/etc/passwd"}, "has the suffix"),
-        ({"dtype": "uint32"}, "uint32 cannot be stored"),
+        ({"dtype": "uint32"}, "\"dtype\" is 'uint32', not one of"),
         ({"dtype": "no such"}, "no such"),
         ({"aligned_with": "documents"}, '"aligned_with"'),
         ({"blocks": ["x"]}, '"blocks"'),

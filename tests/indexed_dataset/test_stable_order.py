@@ -10,13 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill.indexed_dataset import (
+    BlendedDataset,
     IndexedDatasetBuilder,
     IndexedDatasetError,
+    Phase,
+    PhasedBlend,
     SampleDataset,
     UnknownOrderError,
 )
 from gristmill.indexed_dataset.stable import StableOrder
 
+ARRAYS = ("tokens", "labels", "loss_mask", "position_ids")
 ORDERS = st.builds(
     StableOrder,
     num_tokens=st.integers(1, 3000),
@@ -182,16 +186,41 @@ def test_a_split_shorter_than_a_sample_gives_one_padded_one(write_prefix, num_to
     assert dataset.num_scored_tokens == num_tokens - 1
 
 
-def test_a_sample_belongs_to_the_caller(write_prefix):
-    dataset = SampleDataset(write_prefix([list(range(1, 21))]), 8)
-    sample = dataset[0]
-    before = {key: np.copy(value) for key, value in sample.items()}
-    sample["tokens"][:] = -1
+@pytest.mark.parametrize("order", ["stable", "megatron", "sequential"])
+@pytest.mark.parametrize("documents", ["joined", "separate"])
+def test_what_may_be_changed_in_a_sample_is_its_own(write_prefix, order, documents):
+    """Constant arrays are shared and cannot be changed; a changed array changes nothing else."""
+    dataset = SampleDataset(
+        write_prefix([list(range(1, 23))]), 8, order=order, documents=documents, eod_id=0
+    )
+    for position in range(len(dataset)):
+        for changed in ARRAYS:
+            sample = dataset[position]
+            before = {key: np.copy(value) for key, value in sample.items()}
+            try:
+                sample[changed][:] = -1
+            except ValueError as error:
+                assert "read-only" in str(error)
+                assert changed in ("loss_mask", "position_ids")
+            again = dataset[position]
+            for key, value in before.items():
+                np.testing.assert_array_equal(again[key], value)
+                if key != changed:
+                    np.testing.assert_array_equal(sample[key], value)
 
-    np.testing.assert_array_equal(sample["labels"], before["labels"])
-    for key in ("tokens", "labels", "loss_mask", "position_ids"):
-        sample[key][:] = -1
-        np.testing.assert_array_equal(dataset[0][key], before[key])
+
+def test_a_pytorch_loader_gets_samples_whose_arrays_are_all_their_own(write_prefix):
+    dataset = SampleDataset(write_prefix([list(range(1, 23))]), 8)
+    blend = BlendedDataset([dataset])
+    phases = PhasedBlend([dataset.split], [Phase(sequence_length=8)])
+    for source in (dataset, blend, phases):
+        samples = source.__getitems__([1, -1, 0])
+        for position, sample in zip((1, len(source) - 1, 0), samples, strict=True):
+            for key, value in source[position].items():
+                np.testing.assert_array_equal(sample[key], value)
+            for key in ARRAYS:
+                sample[key][:] = 7
+        assert dataset[0]["loss_mask"].tolist() == [1] * 8
 
 
 def test_numbers_outside_are_refused(write_prefix):

@@ -82,7 +82,7 @@ def test_an_origin_file_that_is_altered_or_missing_is_found(tmp_path, altered):
 
     (problem,) = verify(tmp_path / "data", full=True).problems
     assert "data.origin" in problem
-    assert ("has checksum" if altered else "is missing") in problem
+    assert ("has checksum" if altered else "there is no file") in problem
 
 
 def test_what_a_foreign_dataset_cannot_show_is_said(write_prefix):

@@ -51,15 +51,51 @@ def test_band_keys(documents, num_bands, rows, seed):
 
 
 @given(DOCUMENTS, SEEDS, st.integers(1, 40))
-def test_shingle_sets_whole_and_sampled(documents, seed, max_size):
+def test_shingle_lists_whole_and_sampled(documents, seed, max_size):
     arrays = as_arrays(documents)
 
     for size in (max_size, 1 << 17):
-        got = kernels.shingle_sets(*arrays, seed, size)
-        expected = reference.shingle_sets(*arrays, seed, size)
+        got = kernels.shingle_lists(*arrays, seed, size)
+        expected = reference.shingle_lists(*arrays, seed, size)
         for mine, theirs in zip(got, expected, strict=True):
             assert mine.dtype == theirs.dtype
             np.testing.assert_array_equal(mine, theirs)
+
+
+def as_lists(lists):
+    """Return lists of numbers as (values, offsets)."""
+    offsets = np.zeros(len(lists) + 1, np.int64)
+    offsets[1:] = np.cumsum([len(values) for values in lists])
+    return np.array([value for values in lists for value in values], np.uint64), offsets
+
+
+SHINGLE_LISTS = st.lists(
+    st.tuples(st.lists(FEW_VALUES, max_size=30), st.integers(0, 3), st.sampled_from([0, 1, 2**63]))
+)
+
+
+@given(SHINGLE_LISTS, st.sets(FEW_VALUES), st.booleans())
+def test_sets_and_payloads_of_shingle_lists(documents, frequent, with_many):
+    values, offsets = as_lists([values for values, _, _ in documents])
+    windows = np.array([window for _, window, _ in documents], np.uint8)
+    sources = np.array([source for _, _, source in documents], np.uint64)
+    many = {place << 53 for place in range(2000)} if with_many else set()
+    arguments = values, offsets, windows, sources, as_set(frequent | many)
+
+    got, expected = kernels.shingle_sets(*arguments), reference.shingle_sets(*arguments)
+    for mine, theirs in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@given(SHINGLE_LISTS, FEW_VALUES, FEW_VALUES)
+def test_shingles_of_a_source(documents, low, high):
+    values, offsets = as_lists([values for values, _, _ in documents])
+    sources = np.array([source for _, _, source in documents], np.uint64)
+    arguments = values, offsets[:-1], np.diff(offsets), sources, low, high
+
+    np.testing.assert_array_equal(
+        kernels.source_shingles(*arguments), reference.source_shingles(*arguments)
+    )
 
 
 @given(st.lists(FEW_VALUES), st.lists(FEW_VALUES), st.integers(0, 63))
@@ -70,22 +106,34 @@ def test_jaccard_of_sets(left, right, shift):
 
 
 @given(
-    st.lists(st.tuples(st.lists(FEW_VALUES), st.lists(st.integers(0, 3), min_size=3, max_size=3))),
-    st.floats(0.05, 1.0),
+    st.lists(
+        st.tuples(
+            st.lists(FEW_VALUES),
+            st.lists(FEW_VALUES, max_size=4),
+            st.lists(st.integers(0, 5), max_size=3, unique=True),
+            st.booleans(),
+        )
+    ),
+    st.sampled_from([0.0, 0.05, 0.3, 0.5, 0.8, 1.0]),
+    st.floats(0, 1),
+    st.booleans(),
+    st.booleans(),
     st.integers(1, 4),
     st.integers(1, 3),
 )
-def test_verified_groups(documents, threshold, max_comparisons, max_bucket):
-    sets = [as_set(values) for values, _ in documents]
-    keys = np.array([row for _, row in documents], np.uint64).reshape(len(documents), 3).T
-    set_offsets = np.zeros(len(sets) + 1, np.int64)
-    set_offsets[1:] = np.cumsum([len(values) for values in sets])
+def test_verified_groups(
+    documents, threshold, overlap, among_new, all_pairs, max_comparisons, max_bucket
+):
     group = (
-        np.concatenate([np.empty(0, np.uint64), *sets]),
-        set_offsets,
-        np.arange(len(sets), dtype=np.uint8) % 3,
-        keys,
+        *as_lists([as_set(values) for values, _, _, _ in documents]),
+        np.arange(len(documents), dtype=np.uint8) % 3,
+        *as_lists([as_set(payload) for _, payload, _, _ in documents]),
+        *(array.astype(np.int64) for array in as_lists([row for _, _, row, _ in documents])),
+        np.array([is_old for _, _, _, is_old in documents], np.bool_),
         threshold,
+        overlap,
+        among_new,
+        all_pairs,
     )
 
     for bounds in ((max_comparisons, max_bucket), (128, 256)):
@@ -152,7 +200,7 @@ def test_the_hash_passes_smhashers_verification():
     assert int.from_bytes(final.astype("<u8").tobytes()[:4], "little") == 0x6384BA69
 
 
-@pytest.mark.parametrize("name", ["hash_documents", "band_keys", "shingle_sets"])
+@pytest.mark.parametrize("name", ["hash_documents", "band_keys", "shingle_lists"])
 @pytest.mark.parametrize("offsets", [[0, 5, 3], [0, 20], [-1, 4], []])
 def test_offsets_outside_of_the_text_are_refused(name, offsets):
     data = np.zeros(10, np.uint8)

@@ -1,92 +1,12 @@
 """The stage from clean documents to verdicts: who is kept, who is not, and why."""
 
-import hashlib
-import json
 import random
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from gristmill.pipeline import dedup
-from gristmill.pipeline.config import DedupConfig, PreprocessConfig
-from gristmill.pipeline.documents import VERDICT_SCHEMA, document_schema
-from gristmill.pipeline.executors import LocalExecutor
-from gristmill.pipeline.progress import Progress
-from gristmill.pipeline.stage import Marker
+from gristmill.pipeline import dedup, jaccard
 
-STARTS, ENDS = ["ba", "ke", "mi", "so", "tu", "ra", "ne", "vo"], ["lan", "dor", "pit", "sum"]
-WORDS = [start + end for start in STARTS for end in ENDS]
-
-
-def make_text(rng, num_words):
-    return " ".join(rng.choice(WORDS) for _ in range(num_words))
-
-
-def edit(rng, text, num_edits):
-    """Replace words; each costs up to five shingles of a long text."""
-    words = text.split()
-    for place in rng.sample(range(len(words)), num_edits):
-        words[place] = f"new{rng.randrange(10**6)}"
-    return " ".join(words)
-
-
-def document_id(text):
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
-
-
-class Run:
-    """A folder with clean documents, as the stage `clean` leaves it."""
-
-    def __init__(self, output):
-        self.output = output
-        self.markers = {}
-        (output / "documents").mkdir(parents=True, exist_ok=True)
-        (output / "rejected").mkdir(exist_ok=True)
-
-    def add(self, unit, texts, rejected=(), rows_per_group=3, source="web"):
-        path = self.output / "documents" / f"{unit}.parquet"
-        rows = [
-            {
-                "id": document_id(text),
-                "input_id": f"{unit}-{row}",
-                "text": text,
-                "language": "eng_Latn",
-                "source": source,
-                "origin_file": f"{unit}.jsonl",
-                "origin_offset": row,
-            }
-            for row, text in enumerate(texts)
-        ]
-        table = pa.Table.from_pylist(rows, schema=document_schema())
-        pq.write_table(table, path, row_group_size=rows_per_group)
-        outputs = [(f"documents/{unit}.parquet", path.stat().st_size)]
-        if rejected:
-            reject_file = self.output / "rejected" / f"{unit}.jsonl"
-            reject_file.write_text("".join(json.dumps(row) + "\n" for row in rejected))
-            outputs.append((f"rejected/{unit}.jsonl", reject_file.stat().st_size))
-        content = hashlib.blake2b(json.dumps([texts, list(rejected)]).encode()).hexdigest()
-        self.markers[unit] = Marker(
-            unit=unit, fingerprint=content, counts={}, outputs=tuple(outputs)
-        )
-        return self
-
-    def dedup(self, workers=1, **settings):
-        """Run dedup; return the rows of all verdicts."""
-        config = PreprocessConfig(dedup=DedupConfig(**{"partitions": 3, **settings}))
-        with LocalExecutor(workers) as executor:
-            self.verdict_markers = dedup.run(
-                config, self.output, self.markers, executor, Progress(quiet=True)
-            )
-        return self.verdicts()
-
-    def verdicts(self):
-        rows = []
-        for unit in self.markers:
-            table = pq.read_table(self.output / "verdicts" / f"{unit}.parquet")
-            assert table.schema.equals(VERDICT_SCHEMA)
-            rows += table.to_pylist()
-        return rows
+from .dedup_runs import Run, document_id, edit, make_text
 
 
 @pytest.fixture
@@ -119,12 +39,12 @@ def test_a_near_copy_is_removed_with_its_similarity_as_evidence(run, keep, kept)
     texts = [text, edit(rng, text, 2) + " and a longer ending", make_text(rng, 200)]
     run.add("a", texts[:1]).add("b", texts[1:])
 
-    verdicts = run.dedup(keep=keep)
+    verdicts = run.dedup(keep=(keep,))
 
     removed = 1 - kept
     assert verdicts[removed]["reason"] == "near_duplicate"
     assert verdicts[removed]["duplicate_of"] == document_id(texts[kept])
-    assert verdicts[removed]["jaccard"] == dedup.jaccard(texts[0], texts[1]) > 0.8
+    assert verdicts[removed]["jaccard"] == jaccard(texts[0], texts[1]) > 0.8
     assert verdicts[kept]["reason"] is None
     assert {row["cluster_id"] for row in verdicts[:2]} == {document_id(texts[kept])}
     assert [row["cluster_size"] for row in verdicts] == [2, 2, 1]
@@ -141,7 +61,7 @@ def test_an_exact_copy_of_a_removed_near_copy_names_the_kept_document(run):
     assert [row["reason"] for row in verdicts] == ["near_duplicate", "exact_duplicate", None]
     assert {row["cluster_id"] for row in verdicts} == {document_id(long)}
     assert [row["duplicate_of"] for row in verdicts[:2]] == [document_id(long)] * 2
-    assert verdicts[0]["jaccard"] == verdicts[1]["jaccard"] == dedup.jaccard(short, long)
+    assert verdicts[0]["jaccard"] == verdicts[1]["jaccard"] == jaccard(short, long)
     assert [row["cluster_size"] for row in verdicts] == [3, 3, 3]
 
 
@@ -152,17 +72,17 @@ def test_nothing_is_removed_by_transitivity_alone(run):
     chain = [" ".join(words[shift : shift + 300]) for shift in range(0, 100, 20)]
     run.add("a", chain)
 
-    verdicts = run.dedup(keep="first")
+    verdicts = run.dedup(keep=("first",))
 
     kept = [text for text, row in zip(chain, verdicts, strict=True) if row["kept"]]
     by_id = {document_id(text): text for text in chain}
     assert 2 <= len(kept) < len(chain)
     for text, row in zip(chain, verdicts, strict=True):
-        similarities = [dedup.jaccard(text, other) for other in kept if other is not text]
+        similarities = [jaccard(text, other) for other in kept if other is not text]
         if row["kept"]:
             assert max(similarities) < 0.8
         else:
-            assert row["jaccard"] == dedup.jaccard(text, by_id[row["duplicate_of"]]) >= 0.8
+            assert row["jaccard"] == jaccard(text, by_id[row["duplicate_of"]]) >= 0.8
 
 
 def test_unique_texts_from_one_template_are_all_kept(run):
@@ -173,7 +93,7 @@ def test_unique_texts_from_one_template_are_all_kept(run):
 
     verdicts = run.dedup()
 
-    assert 0.5 < dedup.jaccard(texts[0], texts[1]) < 0.7
+    assert 0.5 < jaccard(texts[0], texts[1]) < 0.7
     assert all(row["kept"] for row in verdicts)
 
 
@@ -184,9 +104,9 @@ def test_pairs_at_the_threshold_are_found_and_unique_texts_are_not_lost(run):
     unique = [make_text(rng, rng.randrange(1, 300)) for _ in range(100)]
     run.add("a", originals + unique).add("b", copies)
 
-    verdicts = run.dedup(keep="first")
+    verdicts = run.dedup(keep=("first",))
 
-    similar = [dedup.jaccard(*pair) >= 0.8 for pair in zip(originals, copies, strict=True)]
+    similar = [jaccard(*pair) >= 0.8 for pair in zip(originals, copies, strict=True)]
     removed = [row["reason"] == "near_duplicate" for row in verdicts[-150:]]
     assert sum(similar) > 100
     assert not any(r and not s for r, s in zip(removed, similar, strict=True))
@@ -228,7 +148,7 @@ def test_short_texts_are_equal_or_different_as_a_whole_and_empty_ones_never_alik
     texts = ["Hello, World", "hello world!", "hello word", "...", "???", "", "國", "国"]
     run.add("a", texts)
 
-    verdicts = run.dedup(keep="first")
+    verdicts = run.dedup(keep=("first",))
 
     assert [row["reason"] for row in verdicts] == [None, "near_duplicate", *[None] * 6]
 
@@ -249,7 +169,7 @@ def test_exact_alone_leaves_near_copies_and_near_alone_removes_equal_texts_too(r
     run.add("a", [text, text, edit(rng, text, 1)])
 
     exact = [row["reason"] for row in run.dedup(near=False)]
-    near = [row["reason"] for row in run.dedup(exact=False, keep="first")]
+    near = [row["reason"] for row in run.dedup(exact=False, keep=("first",))]
 
     assert exact == [None, "exact_duplicate", None]
     assert near == [None, "near_duplicate", "near_duplicate"]
@@ -287,6 +207,7 @@ def test_pairs_that_are_not_compared_are_reported(run, caplog, monkeypatch):
 
     class Narrow:
         verify_group = staticmethod(narrow)
+        shingle_sets = staticmethod(kernels.shingle_sets)
 
     monkeypatch.setattr(dedup_verify, "kernels", Narrow)
     rng = random.Random(9)
@@ -295,10 +216,6 @@ def test_pairs_that_are_not_compared_are_reported(run, caplog, monkeypatch):
 
     assert all(row["kept"] for row in run.dedup())
     assert "candidate pairs were not compared" in caplog.text
-
-
-def verdict_bytes(run):
-    return {path.name: path.read_bytes() for path in (run.output / "verdicts").glob("*.parquet")}
 
 
 def fill(run, seed=10):
@@ -319,24 +236,24 @@ def test_one_and_two_workers_and_any_number_of_partitions_write_the_same_bytes(t
     three.dedup(workers=1, partitions=1)
 
     assert {row["reason"] for row in verdicts} == {None, "exact_duplicate", "near_duplicate"}
-    assert verdict_bytes(one) == verdict_bytes(two) == verdict_bytes(three)
+    assert one.verdict_bytes() == two.verdict_bytes() == three.verdict_bytes()
 
 
 def test_running_again_does_nothing_and_a_lost_file_is_made_again_alike(tmp_path, monkeypatch):
     run = fill(Run(tmp_path / "output"))
     run.dedup()
-    before = verdict_bytes(run)
+    before = run.verdict_bytes()
     (run.output / "verdicts" / "00002.parquet").unlink()
-    (run.output / "work" / "shingles" / "00001.values").unlink()
+    (run.output / "work" / "verify" / "part-00001-of-00003.npy").unlink()
 
     def fail(*_):
         raise AssertionError("this stage was done")
 
     monkeypatch.setattr(dedup, "write_keys", fail)
-    monkeypatch.setattr(dedup, "write_groups", fail)
+    monkeypatch.setattr(dedup, "write_buckets", fail)
     run.dedup()
 
-    assert verdict_bytes(run) == before
+    assert run.verdict_bytes() == before
 
 
 def test_no_input_at_all_gives_no_verdict(run):

@@ -43,6 +43,21 @@ MODELS: dict[str, tuple[ModelConfig, int]] = {
     "untied": (ModelConfig(**SMALL, num_kv_heads=2, tied_embeddings=False), 128),
     "one_kv_head": (ModelConfig(**SMALL, num_kv_heads=1), 65),
     "two_kv_heads": (ModelConfig(**SMALL, num_kv_heads=2, init_std=0.2), 250),
+    "gpt2": (
+        ModelConfig(
+            **SMALL,
+            norm="layer",
+            positions="learned",
+            max_positions=20,
+            activation="gelu",
+            biases=True,
+        ),
+        250,
+    ),
+    "qwen3": (
+        ModelConfig(**SMALL, num_kv_heads=2, head_size=12, query_key_norm=True, biases=True),
+        250,
+    ),
 }
 SAMPLES, LENGTH = 8, 16
 

@@ -19,7 +19,7 @@ from gristmill.trainer.parallel import check_layout, placement
 SCRIPT = Path(__file__).with_name("parallel_program.py")
 LAYOUTS = {"tp2": (2, 2), "dp2": (2, 1), "tp4": (4, 4), "tp2dp2": (4, 2)}
 """Name -> (all ranks, tensor-parallel ranks)."""
-MODELS = ["gqa_tied", "untied", "one_kv_head", "two_kv_heads"]
+MODELS = ["gqa_tied", "untied", "one_kv_head", "two_kv_heads", "gpt2", "qwen3"]
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_whole_parameters_stay_the_same_bits_on_every_rank(ranks: Any) -> None:
         twin = results[rank - rank % tensor]
         for model in MODELS:
             for name, value in result[model]["weights"].items():
-                if name.endswith("norm.weight"):
+                if name.endswith(("norm.weight", "norm.bias", "output.bias", "down.bias")):
                     assert torch.equal(value, twin[model]["weights"][name]), name
 
 

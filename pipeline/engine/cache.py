@@ -1,0 +1,79 @@
+"""Compiled tokenizers on disk: what is read from a tokenizer.json once, later runs load in a moment.
+
+A large tokenizer.json takes seconds to parse and to turn into tables. The result is kept in the
+cache folder under the hash of the file's bytes and of all code and libraries that it depends on; it
+is written to one side and renamed, so that two first runs at once, or a kill, leave no half of it.
+Where the folder cannot be written to, every process compiles anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import pickle
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...kernels.jit import cache_root, source_hash
+
+logger = logging.getLogger(__name__)
+
+_FORMAT = 1
+
+
+def cache_path(content: bytes, *options: str) -> Path:
+    """Return where the compiled form of a tokenizer.json with these bytes is kept."""
+    import tokenizers
+
+    here = Path(__file__).parent
+    kernels = here.parents[1] / "kernels" / "tokenizer"
+    parts = [
+        str(_FORMAT),
+        source_hash(here),
+        source_hash(kernels),
+        hashlib.blake2b((kernels / "unicode.npz").read_bytes(), digest_size=8).hexdigest(),
+        tokenizers.__version__,
+        np.__version__,
+        *options,
+    ]
+    digest = hashlib.blake2b("\0".join(parts).encode(), digest_size=16)
+    digest.update(content)
+    return cache_root() / "tokenizers" / f"{digest.hexdigest()}.pickle"
+
+
+def load(path: Path) -> Any | None:
+    """Return what `save` kept there; None if there is nothing, or it is not to be trusted.
+
+    Only files of this user are read: a pickle runs what its writer wants.
+    """
+    try:
+        if path.stat().st_uid != os.getuid():
+            return None
+        with path.open("rb") as file:
+            return pickle.load(file)
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # whatever a damaged pickle raises: it is made anew
+        logger.warning("%s cannot be read (%s), so it is made anew", path, error)
+        return None
+
+
+def save(path: Path, value: Any) -> None:
+    """Keep a value, whole or not at all; a place that cannot be written to keeps nothing."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            temporary = file.name
+            pickle.dump(value, file, protocol=5)
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        logger.info("the compiled tokenizer is not kept: %s", error)
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)

@@ -1,0 +1,187 @@
+"""A checkpoint in, a Hugging Face folder out: config, safetensors, tokenizer, model card.
+
+Weights are read from the checkpoint, whatever layout wrote it, and written one file after the
+other: memory holds the tensors of one file. The folder appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from ..indexed_dataset.atomic import sync_file, sync_folder
+from .checkpoint import Facts, load_tensors, locate, read_facts
+from .hugging_face_config import HuggingFaceError, to_hugging_face
+from .hugging_face_names import FileTensor, file_tensors
+from .model import Transformer, count_parameters
+from .model_card import model_card
+
+logger = logging.getLogger(__name__)
+
+ExportPrecision = Literal["auto", "float32", "bfloat16", "float16"]
+MAX_FILE_BYTES = 4_000_000_000
+"""Tensors of one safetensors file: what an export holds in memory."""
+
+
+def export_model(
+    checkpoint: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    precision: ExportPrecision = "auto",
+    max_file_bytes: int = MAX_FILE_BYTES,
+) -> Path:
+    """Write a folder that `transformers.AutoModelForCausalLM.from_pretrained` reads.
+
+    Args:
+        checkpoint: a checkpoint folder, or the output folder of a run (its newest one).
+        output: a folder that does not exist yet, or is empty.
+        precision: number format of the weights; auto: bfloat16 if that was trained in, else
+            float32.
+        max_file_bytes: tensors of one file.
+
+    Raises:
+        CheckpointError: there is no checkpoint, or it is damaged.
+        HuggingFaceError: the model has no counterpart there, or `output` is taken.
+    """
+    folder, output = locate(checkpoint), Path(output)
+    facts = read_facts(folder)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise HuggingFaceError(f"{output} is taken, and nothing was written: name a new folder")
+    name: str = precision
+    if precision == "auto":
+        name = "bfloat16" if facts.config.training.precision == "bfloat16" else "float32"
+    tensors = file_tensors(facts.config.model)
+    unfinished = output.with_name(f"{output.name}.unfinished-{os.getpid()}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        _write_weights(unfinished, folder, facts, tensors, getattr(torch, name), max_file_bytes)
+        _write_texts(unfinished, folder, facts, name)
+        for path in unfinished.iterdir():
+            sync_file(path)
+        sync_folder(unfinished)
+        if output.exists():
+            output.rmdir()
+        os.replace(unfinished, output)
+        sync_folder(output.parent)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    logger.info("exported %s in %s: %s", folder, name, output)
+    return output
+
+
+def _write_weights(
+    output: Path,
+    checkpoint: Path,
+    facts: Facts,
+    tensors: Mapping[str, FileTensor],
+    dtype: torch.dtype,
+    max_file_bytes: int,
+) -> None:
+    from safetensors.torch import save_file
+
+    with torch.device("meta"):
+        model = Transformer(
+            facts.config.model,
+            facts.vocab_size,
+            compute_dtype=getattr(torch, facts.config.training.precision),
+        )
+    shapes = dict(model.named_parameters())
+    sizes = {
+        name: dtype.itemsize * sum(shapes[part].numel() for part in tensor.parts)
+        for name, tensor in tensors.items()
+    }
+    files = _divide(sizes, max_file_bytes)
+    weight_map: dict[str, str] = {}
+    for number, names in enumerate(files, start=1):
+        own = [part for name in names for part in tensors[name].parts]
+        whole = {part: torch.empty_like(shapes[part], device="cpu").detach() for part in own}
+        load_tensors({f"weight.{part}": value for part, value in whole.items()}, checkpoint)
+        for part in ("embedding.weight", "head.weight"):
+            if part in whole:  # padded rows are ours alone
+                whole[part] = whole[part][: facts.vocab_size]
+        written = {
+            name: tensors[name].join([whole[part].to(dtype) for part in tensors[name].parts])
+            for name in names
+        }
+        path = f"model-{number:05d}-of-{len(files):05d}.safetensors"
+        path = path if len(files) > 1 else "model.safetensors"
+        save_file({n: t.contiguous() for n, t in written.items()}, output / path, {"format": "pt"})
+        weight_map |= dict.fromkeys(names, path)
+        if len(files) > 1:
+            logger.info("wrote %s (%d of %d)", path, number, len(files))
+    if len(files) > 1:
+        index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}
+        _write_json(output / "model.safetensors.index.json", index)
+
+
+def _divide(sizes: Mapping[str, int], most: int) -> list[list[str]]:
+    """Group names in their order so that a group's sizes stay below `most`, where one can."""
+    files: list[list[str]] = [[]]
+    filled = 0
+    for name, size in sizes.items():
+        if files[-1] and filled + size > most:
+            files.append([])
+            filled = 0
+        files[-1].append(name)
+        filled += size
+    return files
+
+
+def _write_texts(output: Path, checkpoint: Path, facts: Facts, dtype: str) -> None:
+    """Write config, generation config, tokenizer and model card."""
+    config, eod_id = facts.config, facts.data["eod_id"]
+    length = max(config.data.sequence_length, *(p.sequence_length for p in config.data.phases), 0)
+    values = to_hugging_face(config.model, facts.vocab_size, length, eod_id, dtype)
+    _write_json(output / "config.json", values)
+    _write_json(output / "generation_config.json", {"bos_token_id": eod_id, "eos_token_id": eod_id})
+    tokenizer = checkpoint / "tokenizer" / "tokenizer.json"
+    if tokenizer.is_file():
+        shutil.copyfile(tokenizer, output / "tokenizer.json")
+        settings: dict[str, Any] = {}
+        beside = tokenizer.with_name("tokenizer_config.json")
+        if beside.is_file():
+            settings = json.loads(beside.read_bytes())
+        settings.setdefault("tokenizer_class", "PreTrainedTokenizerFast")
+        settings.setdefault("clean_up_tokenization_spaces", False)
+        settings.setdefault("model_max_length", config.model.max_positions or length)
+        end = _token(tokenizer, eod_id)
+        if end is not None:
+            settings.setdefault("eos_token", end)
+            settings.setdefault("bos_token", end)
+        _write_json(output / "tokenizer_config.json", settings)
+    else:
+        logger.warning("%s has no tokenizer: the export has none either", checkpoint)
+    report = checkpoint.parent.parent / "pretrain_report.json"
+    scores = json.loads(report.read_bytes()) if report.is_file() else {}
+    card = model_card(
+        facts,
+        count_parameters(config.model, facts.vocab_size),
+        scores if scores.get("step") == facts.step else {},
+    )
+    (output / "README.md").write_text(card, encoding="utf-8")
+
+
+def _token(path: Path, number: int | None) -> str | None:
+    """Return the text of an id in a tokenizer.json, special tokens and others alike."""
+    values = json.loads(path.read_bytes())
+    for token in values.get("added_tokens") or []:
+        if token["id"] == number:
+            return str(token["content"])
+    vocabulary = values["model"].get("vocab", {})
+    if isinstance(vocabulary, dict):
+        return next((text for text, own in vocabulary.items() if own == number), None)
+    return vocabulary[number][0] if number is not None else None
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,165 @@
+"""A Hugging Face folder in, the weights of this rank's slice of the model out.
+
+Tensors are read one at a time out of memory-mapped safetensors, so that no process holds more
+than one whole matrix beside its own slice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .config import ModelConfig
+from .hugging_face_config import HuggingFaceError, from_hugging_face, read_config
+from .hugging_face_names import file_tensors
+from .model import Transformer, placements
+
+_WITHOUT_PLACE = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias", "lm_head.weight")
+"""Ends of names that files carry and that hold nothing: tables, masks, a tied head."""
+
+
+def imported_model(folder: str | Path, wanted: ModelConfig) -> ModelConfig:
+    """Return the model config of a folder, resolved.
+
+    Args:
+        wanted: the [pretrain.model] of the run. What it changes must agree with the folder, but for
+            `init_std` and `vocab_multiple`, which are the run's own.
+
+    Raises:
+        HuggingFaceError: the folder cannot be read, or the two disagree.
+    """
+    found, _ = from_hugging_face(read_config(Path(folder)), str(folder))
+    found = dataclasses.replace(
+        found, init_std=wanted.init_std, vocab_multiple=wanted.vocab_multiple
+    )
+    default = ModelConfig()
+    other = []
+    for field in dataclasses.fields(ModelConfig):
+        ours, theirs = getattr(wanted, field.name), getattr(found, field.name)
+        if ours not in (getattr(default, field.name), theirs):
+            other.append(f"model.{field.name} = {ours!r} (there {theirs!r})")
+    if other:
+        raise HuggingFaceError(
+            f"the training starts from {folder}, whose model is another than asked for: "
+            f"{', '.join(other)}. Leave these settings out: the folder says what they are"
+        )
+    return found
+
+
+def require_vocabulary(folder: str | Path, vocab_size: int, tokenizer: Path | None) -> None:
+    """Refuse data of another tokenizer than that of the folder.
+
+    Args:
+        vocab_size: ids of the data.
+        tokenizer: folder of the data's tokenizer, if there is one.
+
+    Raises:
+        HuggingFaceError: the tokenizers differ, or the model has fewer ids.
+    """
+    folder = Path(folder)
+    _, rows = from_hugging_face(read_config(folder), str(folder))
+    if vocab_size > rows:
+        raise HuggingFaceError(
+            f"the data has {vocab_size} ids, the model in {folder} {rows}: its tokens are of "
+            "another tokenizer. Tokenize the texts with the tokenizer.json of that folder"
+        )
+    theirs = folder / "tokenizer.json"
+    ours = tokenizer / "tokenizer.json" if tokenizer else None
+    if ours and ours.is_file() and theirs.is_file() and _meaning(ours) != _meaning(theirs):
+        raise HuggingFaceError(
+            f"the data was tokenized with {ours}, which is not the tokenizer of the model in "
+            f"{folder}: its ids mean other tokens. Tokenize the texts with {theirs}"
+        )
+
+
+def load_hugging_face(model: Transformer, folder: str | Path) -> None:
+    """Fill the model, or this rank's slice of it, with the weights of a folder.
+
+    Padded rows of the vocabulary become 0. Numbers are converted to the model's format.
+
+    Raises:
+        HuggingFaceError: a tensor is missing, left over, or of another shape.
+    """
+    folder = Path(folder)
+    parameters = dict(model.named_parameters())
+    where = placements(model)
+    with _open(folder) as files, torch.no_grad():
+        left = set(files)
+        for name, tensor in file_tensors(model.config).items():
+            found = next((n for n in (name, name.split(".", 1)[1]) if n in files), None)
+            if found is None:
+                raise HuggingFaceError(
+                    f"{folder} has no tensor {name}, which its config.json asks for: the folder is "
+                    "incomplete; copy it again"
+                )
+            left.discard(found)
+            whole = files[found].get_tensor(found)
+            for own, part in zip(tensor.parts, tensor.split(whole), strict=True):
+                shape = where[own].full_shape(parameters[own].shape)
+                fitted = _fit_rows(part, shape, own, model.vocab_size)
+                if fitted is None:
+                    raise HuggingFaceError(
+                        f"{folder}: the tensor {found} has the shape {list(whole.shape)}, but "
+                        f"config.json means {list(shape)} for {own}: the two do not belong together"
+                    )
+                parameters[own].copy_(where[own].slice(fitted))
+    left = {name for name in left if not name.endswith(_WITHOUT_PLACE)}
+    if left:
+        raise HuggingFaceError(
+            f"{folder} has tensors for which this model has no place: "
+            f"{', '.join(sorted(left)[:5])}{' ...' if len(left) > 5 else ''}. It is another "
+            "network than its config.json says"
+        )
+
+
+def _fit_rows(
+    part: torch.Tensor, shape: tuple[int, ...], name: str, vocab_size: int
+) -> torch.Tensor | None:
+    """Return `part` in `shape`, the vocabulary cut or padded; None if it does not fit."""
+    if name in ("embedding.weight", "head.weight") and part.shape[0] >= vocab_size:
+        rows = torch.zeros(shape, dtype=part.dtype)
+        rows[:vocab_size] = part[:vocab_size]
+        part = rows
+    return part if tuple(part.shape) == shape else None
+
+
+def _meaning(path: Path) -> dict[str, Any]:
+    """Return what a tokenizer.json does, without what depends on its use."""
+    values: dict[str, Any] = json.loads(path.read_bytes())
+    return {key: value for key, value in values.items() if key not in ("truncation", "padding")}
+
+
+@contextmanager
+def _open(folder: Path) -> Iterator[Mapping[str, Any]]:
+    """Open all safetensors of a folder: tensor name -> the file that holds it."""
+    from safetensors import SafetensorError, safe_open
+
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+    else:
+        names = ["model.safetensors"]
+    with ExitStack() as stack:
+        files: dict[str, Any] = {}
+        for name in names:
+            path = folder / name
+            if not path.is_file():
+                raise HuggingFaceError(
+                    f"{path} is missing: weights are read from safetensors files only. A folder "
+                    "with pytorch_model.bin can be converted: load it with `transformers` and "
+                    "save it again"
+                )
+            try:
+                file = stack.enter_context(safe_open(path, framework="pt"))
+            except (SafetensorError, OSError) as error:
+                raise HuggingFaceError(
+                    f"{path} is no whole safetensors file ({error}): copy it again"
+                ) from error
+            files |= dict.fromkeys(file.keys(), file)
+        yield files

@@ -1,0 +1,93 @@
+"""Which tensors of a Hugging Face folder are made of which of our parameters.
+
+GPT-2's files hold matrices as [inputs, outputs] (transposed), and query, key and value in one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from .config import ModelConfig
+from .hugging_face_config import family
+
+
+@dataclass(frozen=True, slots=True)
+class FileTensor:
+    """How one tensor of a file is made."""
+
+    parts: tuple[str, ...]
+    """Our parameters, joined along the outputs in this order."""
+    transposed: bool = False
+    """Whether the file has [inputs, outputs]."""
+
+    def join(self, ours: list[torch.Tensor]) -> torch.Tensor:
+        """Return the file's tensor, of our whole parameters."""
+        whole = torch.cat(ours) if len(ours) > 1 else ours[0]
+        return whole.t().contiguous() if self.transposed else whole
+
+    def split(self, theirs: torch.Tensor) -> list[torch.Tensor]:
+        """Return our whole parameters, of the file's tensor."""
+        whole = theirs.t() if self.transposed else theirs
+        return list(whole.chunk(len(self.parts)))
+
+
+def file_tensors(config: ModelConfig) -> dict[str, FileTensor]:
+    """Return each tensor of a folder by its name there, in the order of the layers."""
+    return _gpt2(config) if family(config) == "gpt2" else _llama(config)
+
+
+def _llama(config: ModelConfig) -> dict[str, FileTensor]:
+    kinds = ("weight", "bias") if config.biases else ("weight",)
+    tensors = {"model.embed_tokens.weight": FileTensor(("embedding.weight",))}
+    linear = {
+        "self_attn.q_proj": "attention.query",
+        "self_attn.k_proj": "attention.key",
+        "self_attn.v_proj": "attention.value",
+        "self_attn.o_proj": "attention.output",
+        "mlp.gate_proj": "feed_forward.gate",
+        "mlp.up_proj": "feed_forward.up",
+        "mlp.down_proj": "feed_forward.down",
+    }
+    norms = {"input_layernorm": "attention_norm", "post_attention_layernorm": "feed_forward_norm"}
+    if config.query_key_norm:
+        norms |= {"self_attn.q_norm": "attention.query_norm"}
+        norms |= {"self_attn.k_norm": "attention.key_norm"}
+    for layer in range(config.num_layers):
+        theirs, ours = f"model.layers.{layer}", f"blocks.{layer}"
+        for name, own in linear.items():
+            for kind in kinds:
+                tensors[f"{theirs}.{name}.{kind}"] = FileTensor((f"{ours}.{own}.{kind}",))
+        for name, own in norms.items():
+            tensors[f"{theirs}.{name}.weight"] = FileTensor((f"{ours}.{own}.weight",))
+    tensors["model.norm.weight"] = FileTensor(("norm.weight",))
+    if not config.tied_embeddings:
+        tensors["lm_head.weight"] = FileTensor(("head.weight",))
+    return tensors
+
+
+def _gpt2(config: ModelConfig) -> dict[str, FileTensor]:
+    tensors = {
+        "transformer.wte.weight": FileTensor(("embedding.weight",)),
+        "transformer.wpe.weight": FileTensor(("position_table.weight",)),
+    }
+    linear = {
+        "attn.c_attn": ("attention.query", "attention.key", "attention.value"),
+        "attn.c_proj": ("attention.output",),
+        "mlp.c_fc": ("feed_forward.up",),
+        "mlp.c_proj": ("feed_forward.down",),
+    }
+    norms = {"ln_1": "attention_norm", "ln_2": "feed_forward_norm"}
+    for layer in range(config.num_layers):
+        theirs, ours = f"transformer.h.{layer}", f"blocks.{layer}"
+        for name, own in linear.items():
+            for kind in ("weight", "bias"):
+                parts = tuple(f"{ours}.{part}.{kind}" for part in own)
+                tensors[f"{theirs}.{name}.{kind}"] = FileTensor(parts, kind == "weight")
+        for name, norm in norms.items():
+            for kind in ("weight", "bias"):
+                tensors[f"{theirs}.{name}.{kind}"] = FileTensor((f"{ours}.{norm}.{kind}",))
+    for kind in ("weight", "bias"):
+        tensors[f"transformer.ln_f.{kind}"] = FileTensor((f"norm.{kind}",))
+    return tensors

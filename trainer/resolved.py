@@ -1,0 +1,55 @@
+"""A config in, the same config with what it leaves open filled in out; or why it cannot work."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import cast
+
+from .config import Precision, PretrainConfig, check
+from .data import TrainingData
+from .hugging_face_import import imported_model, require_vocabulary
+from .launch import choose_device
+from .model import pad_vocabulary, resolve
+from .parallel import check_layout
+from .precision import compute_dtype, precision_name
+
+
+def resolve_config(config: PretrainConfig) -> PretrainConfig:
+    """Check the config and fill in what it leaves open: model sizes and number format."""
+    check(config)
+    dtype = compute_dtype(config.training.precision, choose_device(config))
+    precision = cast(Precision, precision_name(dtype))
+    training = dataclasses.replace(config.training, precision=precision)
+    start = config.training.init_from
+    model = imported_model(start, config.model) if start else resolve(config.model)
+    if model.positions == "learned":
+        lengths = (phase.sequence_length for phase in config.data.phases)
+        longest = max(config.data.sequence_length, *lengths, 0)
+        model = dataclasses.replace(model, max_positions=model.max_positions or longest)
+        if model.max_positions < longest:
+            raise ValueError(
+                f"model.max_positions = {model.max_positions} is less than the longest "
+                f"sequence_length, {longest}: its last tokens would have no position. Raise it, or "
+                "set 0"
+            )
+    return dataclasses.replace(config, model=model, training=training)
+
+
+def check_run(config: PretrainConfig, data: TrainingData, num_ranks: int) -> None:
+    """Refuse a layout that does not divide the model or the batch, before anything starts.
+
+    Raises:
+        ValueError: names the numbers and what to change.
+    """
+    tensor = config.parallel.tensor_parallel_size
+    if config.training.init_from:
+        require_vocabulary(config.training.init_from, data.vocab_size, data.tokenizer_folder)
+    check_layout(config.model, pad_vocabulary(data.vocab_size, config.model.vocab_multiple), tensor)
+    copies = config.parallel.data_parallel_size or max(1, num_ranks // tensor)
+    size, micro = config.training.global_batch_size, config.training.micro_batch_size
+    if size % (copies * micro):
+        raise ValueError(
+            f"training.global_batch_size = {size} is not a multiple of training.micro_batch_size = "
+            f"{micro} times {copies} data-parallel copies: every copy takes an equal share in "
+            "equal parts. Change one of them"
+        )
