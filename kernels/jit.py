@@ -99,28 +99,45 @@ def kernel(function: Function) -> Function: ...
 
 
 @overload
-def kernel(*, inline: str = "never") -> Callable[[Function], Function]: ...
+def kernel(
+    *, inline: str = "never", borrows: bool = False
+) -> Callable[[Function], Function]: ...
 
 
-def kernel(function: Function | None = None, *, inline: str = "never") -> Any:
+def kernel(
+    function: Function | None = None, *, inline: str = "never", borrows: bool = False
+) -> Any:
     """Compile a function with numba when it is first called, as the module's docstring says.
 
     Use it bare (`@kernel`) or with `@kernel(inline="always")`, which copies the body into callers
     before types are inferred; LLVM inlines small kernels without being asked.
+
+    `@kernel(borrows=True)` is for kernels that make no arrays and return none: they do not count
+    references to those that they are given, which costs several atomic steps each time one is
+    passed on. The caller holds them.
     """
+    options: dict[str, Any] = {"nogil": True, "inline": inline}
+    if borrows:
+        options["_nrt"] = False
 
     def decorate(function: Function) -> Function:
         if numba.config.DISABLE_JIT:
             return np.errstate(over="ignore")(function)
         folder = cache_folder(Path(function.__code__.co_filename).parent)
         if folder is None:
-            compiled: Function = numba.njit(nogil=True, inline=inline)(function)
+            compiled: Function = numba.njit(**options)(function)
             return compiled
         with _numba_cache_in(folder):
-            cached: Function = numba.njit(nogil=True, inline=inline, cache=True)(function)
+            cached: Function = numba.njit(cache=True, **options)(function)
         return cached
 
     return decorate if function is None else decorate(function)
+
+
+def borrowing_kernel(function: Function) -> Function:
+    """Compile a function that makes no arrays: `kernel(borrows=True)`."""
+    decorated: Function = kernel(borrows=True)(function)
+    return decorated
 
 
 def as_readonly(array: Any, dtype: Any) -> Any:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..jit import kernel
+from ..jit import borrowing_kernel as kernel
 from .intrinsics import load_u64, prefetch, store_i32
 from .merges import merge_piece
 from .pieces import fill_bounds
@@ -31,7 +31,7 @@ _FACTOR_3 = np.uint64(0x165667B19E3779F9)
 
 
 class Memo(NamedTuple):
-    """One worker's memory of pieces, and its scratch; zeros when new."""
+    """One worker's memory of pieces; zeros when new."""
 
     short: Any  # uint64[8 * lines]
     long: Any  # uint64[8 * lines]
@@ -40,8 +40,6 @@ class Memo(NamedTuple):
     bounds: Any  # int64[BATCH + 64]
     keys: Any  # uint64[2 * (BATCH + 64)]
     lines: Any  # int64[BATCH + 64]
-    symbols: Any  # int32[2048]
-    ranks: Any  # int32[2048]
     masks: Any  # uint64[32]: of bytes 0-7 and 8-15 by length
 
 
@@ -88,7 +86,17 @@ def _reserve(memo: Any, size: Any) -> Any:
 
 
 @kernel
-def _merge(data: Any, start: Any, end: Any, tables: Any, known: Any, memo: Any, out: Any, at: Any) -> Any:
+def _merge(
+    data: Any,
+    start: Any,
+    end: Any,
+    tables: Any,
+    known: Any,
+    memo: Any,
+    scratch: Any,
+    out: Any,
+    at: Any,
+) -> Any:
     """Write the ids of a piece to out[at:], without the memo; return how many."""
     memo.counts[2] += 1
     if len(known.slots):
@@ -96,12 +104,9 @@ def _merge(data: Any, start: Any, end: Any, tables: Any, known: Any, memo: Any, 
         if token >= 0:
             out[at] = np.int32(token)
             return np.int64(1)
-    symbols, ranks = memo.symbols, memo.ranks
-    if end - start >= len(symbols):
-        symbols, ranks = np.empty(end - start + 1, np.int32), np.empty(end - start + 1, np.int32)
-    count = merge_piece(data, start, end, tables, symbols, ranks)
+    count = merge_piece(data, start, end, tables, scratch)
     for i in range(count):
-        out[at + i] = symbols[i]
+        store_i32(out, at + i, np.int64(scratch.symbols[i]))
     return count
 
 
@@ -196,6 +201,7 @@ def encode_byte_level(
     tables: Any,
     known: Any,
     memo: Any,
+    scratch: Any,
     out: Any,
     segment_ids: Any,
 ) -> Any:
@@ -207,7 +213,7 @@ def encode_byte_level(
         tokens: int32[num_segments]: -1, or an id that stands for the segment.
         stage1, stage2: classes of code points (`classes.py`).
         rules: how text is cut into pieces (`scan.py`).
-        tables, known, memo: see their classes.
+        tables, known, memo, scratch: see their classes; scratch for the longest segment.
         out: int32[at least bytes + num_segments + 16], the ids.
         segment_ids: int64[num_segments + 1]: ids before each segment.
     """
@@ -228,11 +234,11 @@ def encode_byte_level(
             count, behind = fill_bounds(data, begin, end, stage1, stage2, rules, bounds)
             start = begin
             for i in range(count):
-                stop = bounds[i]
+                stop = np.int64(load_u64(bounds, i))
                 size = stop - start
                 if size < 16:
-                    low = load_u64(data, start) & masks[size]
-                    high = (load_u64(data, start + 8) & masks[16 + size]) | np.uint64(size) << _56
+                    low = load_u64(data, start) & load_u64(masks, size)
+                    high = (load_u64(data, start + 8) & load_u64(masks, 16 + size)) | np.uint64(size) << _56
                     keys[2 * i] = low
                     keys[2 * i + 1] = high
                     line = np.int64(_mix(low * _FACTOR_1 + high * _FACTOR_2) & short_mask) * 8
@@ -247,15 +253,15 @@ def encode_byte_level(
                 start = stop
             start = begin
             for i in range(count):
-                stop = bounds[i]
+                stop = np.int64(load_u64(bounds, i))
                 size = stop - start
                 if size < 16:
-                    line = lines[i]
-                    low, high = keys[2 * i], keys[2 * i + 1]
-                    if short[line] != low or short[line + 1] != high:
+                    line = np.int64(load_u64(lines, i))
+                    low, high = load_u64(keys, 2 * i), load_u64(keys, 2 * i + 1)
+                    if load_u64(short, line) != low or load_u64(short, line + 1) != high:
                         line += 4
-                    if short[line] == low and short[line + 1] == high:
-                        first, second = short[line + 2], short[line + 3]
+                    if load_u64(short, line) == low and load_u64(short, line + 1) == high:
+                        first, second = load_u64(short, line + 2), load_u64(short, line + 3)
                         found = np.int64(first >> _56)
                         if found <= 4:
                             store_i32(out, total, np.int64(first & _ID))
@@ -267,8 +273,8 @@ def encode_byte_level(
                             for j in range(found):
                                 out[total + j] = memo.arena[place + j]
                     else:
-                        found = _merge(data, start, stop, tables, known, memo, out, total)
-                        _remember_short(memo, lines[i], low, high, out, total, found)
+                        found = _merge(data, start, stop, tables, known, memo, scratch, out, total)
+                        _remember_short(memo, np.int64(load_u64(lines, i)), low, high, out, total, found)
                 elif size <= LONGEST_KEY:
                     key = keys[2 * i]
                     line = lines[i]
@@ -286,10 +292,10 @@ def encode_byte_level(
                                     out[total + k] = memo.arena[place + k]
                                 break
                     if found < 0:
-                        found = _merge(data, start, stop, tables, known, memo, out, total)
+                        found = _merge(data, start, stop, tables, known, memo, scratch, out, total)
                         _remember_long(memo, line, key, data, start, stop, out, total, found)
                 else:
-                    found = _merge(data, start, stop, tables, known, memo, out, total)
+                    found = _merge(data, start, stop, tables, known, memo, scratch, out, total)
                 total += found
                 start = stop
             begin = behind

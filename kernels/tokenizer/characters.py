@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..jit import kernel
+from ..jit import borrowing_kernel as kernel
 from .merges import NO_RANK, merge_piece, pair_rank
 
 
@@ -47,19 +47,18 @@ def measure_characters(
 
 
 @kernel
-def find_unmerged(data: Any, offsets: Any, ids: Any, tables: Any, unmerged: Any) -> None:
+def find_unmerged(
+    data: Any, offsets: Any, ids: Any, tables: Any, scratch: Any, unmerged: Any
+) -> None:
     """Find strings whose merges do not give their own id alone.
 
     Args:
         data, offsets: uint8[n], int64[num_strings + 1], readable for 64 bytes behind.
         ids: int32[num_strings].
-        tables: MergeTables.
+        tables, scratch: MergeTables; Scratch for the longest string.
         unmerged: bool[num_strings], filled.
     """
-    symbols, ranks = np.empty(4096, np.int32), np.empty(4096, np.int32)
     for i in range(len(ids)):
         start, end = offsets[i], offsets[i + 1]
-        unmerged[i] = True
-        if end - start < len(symbols):
-            count = merge_piece(data, start, end, tables, symbols, ranks)
-            unmerged[i] = count != 1 or symbols[0] != ids[i]
+        count = merge_piece(data, start, end, tables, scratch)
+        unmerged[i] = count != 1 or scratch.symbols[0] != ids[i]

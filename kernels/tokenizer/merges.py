@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..jit import kernel
+from ..jit import borrowing_kernel as kernel
 
 RANK_BITS, ID_BITS = 24, 20
 NO_RANK = np.int32((1 << RANK_BITS) - 1)
@@ -49,6 +49,16 @@ class MergeTables(NamedTuple):
     risk_behind: Any  # int32[65536]: by last byte of the character << 8 | byte behind
     slots: Any  # uint64[power of two]: the rank table
     rank_ids: Any  # int32[num_ranks]: merged id of each rank
+
+
+class Scratch(NamedTuple):
+    """Where merges happen: each array as long as the longest piece has bytes, and 2 more."""
+
+    symbols: Any  # int32[n]
+    ranks: Any  # int32[n]
+    before: Any  # int32[n]
+    behind: Any  # int32[n]
+    heap: Any  # int64[2 * n]
 
 
 @kernel
@@ -182,15 +192,14 @@ def _sift_down(heap: Any, at: Any, size: Any) -> None:
 
 
 @kernel
-def merge_long(symbols: Any, ranks: Any, count: Any, slots: Any, rank_ids: Any) -> Any:
+def merge_long(scratch: Any, count: Any, slots: Any, rank_ids: Any) -> Any:
     """Merge in place with a heap of (rank, place): n log n for n symbols; return how many stay.
 
     An entry whose rank is no longer the one at its place is stale and skipped. A merge takes one
     entry away and adds two at most, so the heap never holds more than 2 * count.
     """
-    before = np.empty(count, np.int32)
-    behind = np.empty(count, np.int32)
-    heap = np.empty(2 * count + 2, np.int64)
+    symbols, ranks, heap = scratch.symbols, scratch.ranks, scratch.heap
+    before, behind = scratch.before, scratch.behind
     size = np.int64(0)
     for i in range(count):
         before[i] = np.int32(i - 1)
@@ -246,12 +255,10 @@ def merge_long(symbols: Any, ranks: Any, count: Any, slots: Any, rank_ids: Any) 
 
 
 @kernel
-def merge_piece(data: Any, start: Any, end: Any, tables: Any, symbols: Any, ranks: Any) -> Any:
-    """Write the ids of the piece data[start:end] to `symbols`; return how many.
-
-    symbols, ranks: int32[at least end - start + 1].
-    """
+def merge_piece(data: Any, start: Any, end: Any, tables: Any, scratch: Any) -> Any:
+    """Write the ids of the piece data[start:end] to `scratch.symbols`; return how many."""
+    symbols, ranks = scratch.symbols, scratch.ranks
     count = first_symbols(data, start, end, tables, symbols, ranks)
     if count <= SHORT:
         return merge_short(symbols, ranks, count, tables.slots, tables.rank_ids)
-    return merge_long(symbols, ranks, count, tables.slots, tables.rank_ids)
+    return merge_long(scratch, count, tables.slots, tables.rank_ids)

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..jit import as_readonly, kernel
+from ..jit import as_readonly
+from ..jit import borrowing_kernel as kernel
 from .classes import fold, load_unicode
 from .intrinsics import classify64, trailing_zeros
 
@@ -217,7 +218,16 @@ def _compose(codes: Any, orders: Any, count: Any, tables: Any) -> Any:
 
 @kernel
 def compose_segments(
-    data: Any, starts: Any, ends: Any, tokens: Any, tables: Any, out: Any, new_starts: Any, new_ends: Any
+    data: Any,
+    starts: Any,
+    ends: Any,
+    tokens: Any,
+    tables: Any,
+    codes: Any,
+    orders: Any,
+    out: Any,
+    new_starts: Any,
+    new_ends: Any,
 ) -> Any:
     """Write all segments, composed, one after the other to `out`; return the bytes.
 
@@ -225,12 +235,11 @@ def compose_segments(
         data: uint8[n], valid UTF-8, readable for 64 bytes behind the last segment.
         starts, ends: int64[num_segments]; tokens: int32[num_segments], >= 0: not text, left empty.
         tables: ComposeTables.
+        codes, orders: int64[at least 2 * bytes of the longest segment + 4], scratch.
         out: uint8[at least 3 * bytes + 64] (three: the most that composition lengthens a text).
         new_starts, new_ends: int64[num_segments], where each segment now stands.
     """
     total = np.int64(0)
-    capacity = np.int64(256)
-    codes, orders = np.empty(capacity, np.int64), np.empty(capacity, np.int64)
     for segment in range(len(starts)):
         at, end = np.int64(starts[segment]), np.int64(ends[segment])
         new_starts[segment] = total
@@ -258,9 +267,6 @@ def compose_segments(
                 if stop > odd and _bits(tables, code) == 0:
                     break
                 stop += size
-            if 4 * (stop - start) > capacity:
-                capacity = 4 * (stop - start)
-                codes, orders = np.empty(capacity, np.int64), np.empty(capacity, np.int64)
             count = _decompose(data, start, stop, tables, codes, orders)
             count = _compose(codes, orders, count, tables)
             for i in range(count):
@@ -293,6 +299,8 @@ def normalize_nfc(
         as_readonly(ends, np.int64),
         np.full(len(starts), -1, np.int32),
         load_compose_tables(),
+        np.empty(2 * len(data) + 4, np.int64),
+        np.empty(2 * len(data) + 4, np.int64),
         out,
         new_starts,
         new_ends,

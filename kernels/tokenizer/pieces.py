@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..jit import as_readonly, kernel
+from ..jit import as_readonly
+from ..jit import borrowing_kernel as kernel
 from .classes import load_classes
 from .intrinsics import trailing_zeros
 from .scan import SCHEME, WHOLE, next_piece

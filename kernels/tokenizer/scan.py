@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..jit import kernel
+from ..jit import borrowing_kernel as kernel
 
 SCHEME = 7
 GPT2, CL100K, O200K, DEEPSEEK, WHOLE = 0, 1, 2, 3, 4

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..jit import kernel
+from ..jit import borrowing_kernel as kernel
 from .intrinsics import classify64, trailing_zeros
 
 _0 = np.uint64(0)

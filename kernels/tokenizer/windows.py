@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ..jit import kernel
+from ..jit import borrowing_kernel as kernel
 from .intrinsics import classify64, equal64, leading_zeros, trailing_zeros
 from .scan import (
     CJK,

@@ -12,7 +12,7 @@ from ...kernels.jit import as_readonly
 from ...kernels.tokenizer.byte_level import BATCH, KnownPieces, Memo, encode_byte_level, hash_bytes
 from ...kernels.tokenizer.characters import find_unmerged, measure_characters
 from ...kernels.tokenizer.classes import load_classes
-from ...kernels.tokenizer.merges import ALWAYS, ID_BITS, NO_RANK, RANK_BITS, MergeTables, insert_pairs
+from ...kernels.tokenizer.merges import ALWAYS, ID_BITS, NO_RANK, RANK_BITS, MergeTables, Scratch, insert_pairs
 from ...kernels.tokenizer.nfc import compose_segments, first_odd, load_compose_tables
 from ...kernels.tokenizer.pieces import SLACK, prefix_spaces
 from .. import cuts
@@ -41,9 +41,9 @@ class NfcNormalizer:
             return data, segments
         out = np.empty(3 * (end - begin) + SLACK, np.uint8)
         starts, ends = np.empty_like(segments.starts), np.empty_like(segments.ends)
-        compose_segments(
-            data, segments.starts, segments.ends, segments.tokens, tables, out, starts, ends
-        )
+        longest = 2 * int((segments.ends - segments.starts).max()) + 4
+        codes, orders = np.empty(longest, np.int64), np.empty(longest, np.int64)
+        compose_segments(data, *segments[:3], tables, codes, orders, out, starts, ends)
         return as_readonly(out, np.uint8), segments._replace(starts=starts, ends=ends)
 
 
@@ -59,9 +59,9 @@ class ByteLevelModel:
     cuts: str | None
     expansion: int = 1
 
-    def new_state(self) -> Memo:
+    def new_state(self) -> State:
         """Return an empty memo."""
-        return new_memo(SHORT_LINES, LONG_LINES, ARENA)
+        return State(new_memo(SHORT_LINES, LONG_LINES, ARENA), new_scratch(1 << 12))
 
     def encode_segments(
         self,
@@ -82,6 +82,9 @@ class ByteLevelModel:
             moved = np.empty_like(starts), np.empty_like(ends)
             prefix_spaces(data, starts, ends, tokens, spaced, *moved)
             data, (starts, ends) = as_readonly(spaced, np.uint8), moved
+        longest = int((ends - starts).max(initial=0)) + 2
+        if longest > len(state.scratch.symbols):
+            state.scratch = new_scratch(2 * longest)
         return int(
             encode_byte_level(
                 data,
@@ -93,11 +96,25 @@ class ByteLevelModel:
                 np.int64(self.rules),
                 self.tables,
                 self.known,
-                state,
+                state.memo,
+                state.scratch,
                 out,
                 segment_ids,
             )
         )
+
+
+@dataclass(slots=True)
+class State:
+    """What a worker has beside the tables."""
+
+    memo: Memo
+    scratch: Scratch
+
+
+def new_scratch(size: int) -> Scratch:
+    """Return scratch for pieces of up to size - 2 bytes; pages that are not touched cost nothing."""
+    return Scratch(*(np.empty(size, np.int32) for _ in range(4)), np.empty(2 * size, np.int64))
 
 
 def new_memo(short_lines: int, long_lines: int, arena: int) -> Memo:
@@ -114,8 +131,6 @@ def new_memo(short_lines: int, long_lines: int, arena: int) -> Memo:
         bounds=np.zeros(BATCH + SLACK, np.int64),
         keys=np.zeros(2 * (BATCH + SLACK), np.uint64),
         lines=np.zeros(BATCH + SLACK, np.int64),
-        symbols=np.zeros(2048, np.int32),
-        ranks=np.zeros(2048, np.int32),
         masks=masks,
     )
 
@@ -270,7 +285,8 @@ def _known_pieces(vocabulary: dict[str, int], tables: MergeTables) -> KnownPiece
     offsets = np.cumsum([0, *(len(piece) for piece, _ in pieces)])
     ids = np.array([i for _, i in pieces], np.int32)
     unmerged = np.zeros(len(ids), bool)
-    find_unmerged(as_readonly(data, np.uint8), offsets, ids, tables, unmerged)
+    longest = int(np.diff(offsets).max(initial=0))
+    find_unmerged(as_readonly(data, np.uint8), offsets, ids, tables, new_scratch(longest + 2), unmerged)
     chosen = [pieces[i] for i in np.flatnonzero(unmerged).tolist()]
     if not chosen:
         return KnownPieces(np.zeros(0, np.uint64), np.zeros(16, np.int32))

@@ -27,6 +27,9 @@ CHUNK_BYTES = 1 << 18
 """Text that goes through the kernels at a time: it stays in the second cache level."""
 
 
+_ROOMY = 4 * CHUNK_BYTES
+
+
 class Segments(NamedTuple):
     """Ranges of a chunk's bytes; see the module."""
 
@@ -99,9 +102,10 @@ class Engine:
     """Ids that the post-processor puts before a document."""
     after: NDArray[np.int32]
     """Ids that the post-processor puts behind a document."""
-    _states: list[Any] = field(default_factory=list)
     num_added_tokens: int = 0
     """Added tokens that texts have spelled out so far."""
+    _workers: list[tuple[Any, NDArray[np.int32]]] = field(default_factory=list)
+    """State and output buffer of workers that are not at work."""
 
     def encode(
         self,
@@ -146,9 +150,9 @@ class Engine:
     ) -> tuple[NDArray[Any], NDArray[np.int64], int]:
         """Return (ids, ids of each document of the chunk, added tokens found)."""
         try:
-            state = self._states.pop()
+            state, out = self._workers.pop()
         except IndexError:
-            state = self.model.new_state()
+            state, out = self.model.new_state(), np.empty(0, np.int32)
         inner = offsets[chunk.first_document + 1 : chunk.last_document + 1]
         bounds = np.concatenate(([chunk.begin], inner, [chunk.end])) - chunk.begin
         text = data[chunk.begin : chunk.end + SLACK]
@@ -170,14 +174,18 @@ class Engine:
             segments, counts = split_added_tokens(text, segments, self.normalized, counts)
         num_segments = len(segments.starts)
         num_bytes = int((segments.ends - segments.starts).sum())
-        out = np.empty(self.model.expansion * num_bytes + 16 * num_segments + 64, np.int32)
+        room = self.model.expansion * num_bytes + 16 * num_segments + 64
+        if room > len(out):
+            out = np.empty(2 * room, np.int32)
         segment_ids = np.zeros(num_segments + 1, np.int64)
         total = self.model.encode_segments(text, *segments, state, out, segment_ids)
-        self._states.append(state)
         ends = segment_ids[1:] if counts is None else segment_ids[np.cumsum(counts)]
         num_added = int((segments.tokens >= 0).sum()) if counts is not None else 0
         lengths = np.diff(ends, prepend=0)
         ids = out[:total].astype(dtype)
+        if len(out) > 8 * _ROOMY:  # not kept: one huge document needed it
+            out = np.empty(0, np.int32)
+        self._workers.append((state, out))
         if add_special_tokens and len(self.before) + len(self.after):
             ids, lengths = self._wrap(ids, lengths, chunk)
         return ids, lengths, num_added

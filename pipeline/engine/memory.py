@@ -20,7 +20,9 @@ def huge_zeros(size: int, dtype: Any) -> NDArray[Any]:
     num_bytes = size * np.dtype(dtype).itemsize
     if num_bytes < _HUGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
         return np.zeros(size, dtype)
-    memory = mmap.mmap(-1, num_bytes + _HUGE_PAGE)
+    memory = mmap.mmap(
+        -1, num_bytes + _HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    )  # not shared, as it is by default: shared memory has no huge pages
     try:
         memory.madvise(mmap.MADV_HUGEPAGE)
     except OSError:  # a kernel without them
