@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..jit import kernel
+from ..jit import borrowing_kernel as kernel
 from .code_points import decode, encode, place
 from .intrinsics import load_u64
 
@@ -171,9 +171,13 @@ def _offset(unit: int) -> int:
 
 
 @kernel
-def find_values(units: NDArray[np.uint32], found: NDArray[np.int32]) -> None:
-    """Write, for each Unicode scalar value, the place of its value or -1 to found[0x110000]."""
-    text = np.empty(4, np.uint8)
+def find_values(
+    units: NDArray[np.uint32], text: NDArray[np.uint8], found: NDArray[np.int32]
+) -> None:
+    """Write, for each Unicode scalar value, the place of its value or -1 to found[0x110000].
+
+    text: uint8[4], scratch.
+    """
     for code_point in range(0x110000):
         found[code_point] = -1
         if not 0xD800 <= code_point <= 0xDFFF:

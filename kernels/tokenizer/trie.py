@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..jit import as_readonly, kernel
+from ..jit import as_readonly
+from ..jit import borrowing_kernel as kernel
 
 MAX_NODES = 1 << 21
 

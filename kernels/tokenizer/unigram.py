@@ -19,10 +19,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..jit import kernel
+from ..jit import borrowing_kernel as kernel
 from .code_points import decode
 from .intrinsics import prefetch
-from .memo import LONG_BYTES, Memo, find, home_slot, keep, recall, word_key
+from .memo import BATCH, LONG_BYTES, Batch, Memo, find, home_slot, keep, recall, word_key
 from .trie import child
 
 META = 0x2581
@@ -32,7 +32,6 @@ one: never, always, or at the begin of a document only."""
 SPLIT_NOWHERE, SPLIT_META, SPLIT_SPACES = 0, 1, 2
 """Where pieces begin: nowhere, at each U+2581, at white space (which vanishes) and each U+2581."""
 
-_BATCH = 32
 _SPACE = 32
 
 
@@ -55,6 +54,29 @@ class UnigramTables(NamedTuple):
     first node of the trie without children."""
 
 
+class Path(NamedTuple):
+    """Scratch: the search through one piece, of n characters."""
+
+    text: NDArray[np.int32]
+    """int32[n]: the piece."""
+    best: NDArray[np.float64]
+    """float64[n + 1]: best sum up to each end."""
+    came: NDArray[np.int32]
+    """int32[n + 1]: where the last string of the best path to each end begins."""
+    took: NDArray[np.int32]
+    """int32[n + 1]: node of that string, or -1."""
+
+
+def new_path(size: int) -> Path:
+    """Return scratch for pieces of `size` characters, U+2581 before them counted."""
+    return Path(
+        np.zeros(size, np.int32),
+        np.zeros(size + 1, np.float64),
+        np.zeros(size + 1, np.int32),
+        np.zeros(size + 1, np.int32),
+    )
+
+
 @kernel
 def encode_unigram(
     data: NDArray[np.uint8],
@@ -64,22 +86,20 @@ def encode_unigram(
     first: NDArray[np.uint8],
     tables: UnigramTables,
     memo: Memo,
+    batch: Batch,
+    path: Path,
     out: NDArray[np.int32],
     segment_ids: NDArray[np.int64],
 ) -> int:
-    """Encode text segments; arguments and result as of `encode_sentencepiece`."""
-    # Each look at a field of a tuple would count a reference up and down: take them out once.
+    """Encode text segments; arguments and result as of `encode_sentencepiece`.
+
+    `path`: for pieces of the longest segment's bytes, and one.
+    """
     roots, edges, ids, scores, byte_ids, settings = tables
     slots, kept_ids, kept_text, used = memo
     prefix_mode, split_mode, meta_splits = settings[1], settings[2], settings[3] != 0
-    begins = np.empty(_BATCH, np.int64)
-    lengths = np.empty(_BATCH, np.int64)
-    prefixed = np.empty(_BATCH, np.bool_)
-    keys = np.empty(2 * _BATCH, np.uint64)
-    text = np.empty(256, np.int32)
-    best = np.empty(257, np.float64)
-    came = np.empty(257, np.int32)
-    took = np.empty(257, np.int32)
+    begins, lengths, prefixed, keys = batch
+    text, best, came, took = path
     cursor = 0
     segment_ids[0] = 0
     for segment in range(len(starts)):
@@ -92,7 +112,7 @@ def encode_unigram(
         while at < end:
             # Find some pieces and ask for their places in the memo, then look at these places.
             count = 0
-            while at < end and count < _BATCH:
+            while at < end and count < BATCH:
                 begin = at
                 code_point, width = decode(data, at)
                 if split_mode == SPLIT_SPACES and is_white(code_point):
@@ -100,12 +120,15 @@ def encode_unigram(
                     continue
                 meta = code_point in (_SPACE, META)
                 # A piece inside a word of SPLIT_SPACES begins with U+2581: no prefix.
-                prefixed[count] = not meta and (
-                    prefix_mode == PREFIX_ALWAYS
-                    or (
-                        prefix_mode == PREFIX_FIRST
-                        and first[segment] != 0
-                        and begin == starts[segment]
+                prefixed[count] = np.int32(
+                    not meta
+                    and (
+                        prefix_mode == PREFIX_ALWAYS
+                        or (
+                            prefix_mode == PREFIX_FIRST
+                            and first[segment] != 0
+                            and begin == starts[segment]
+                        )
                     )
                 )
                 at += width
@@ -137,13 +160,8 @@ def encode_unigram(
                 if found:
                     cursor = recall(slots, kept_ids, slot, length, out, cursor)
                     continue
-                if length + 1 > len(text):
-                    text = np.empty(length + 1, np.int32)
-                    best = np.empty(length + 2, np.float64)
-                    came = np.empty(length + 2, np.int32)
-                    took = np.empty(length + 2, np.int32)
                 size = 0
-                if prefixed[index]:
+                if prefixed[index] != 0:
                     text[0] = META
                     size = 1
                 place = begin

@@ -19,7 +19,7 @@ from ...kernels.tokenizer.code_points import fold
 from ...kernels.tokenizer.pieces import SLACK
 from .charsmap_files import split_charsmap
 from .frame import Segments
-from .pretokenizers import UnsupportedError
+from .unsupported import UnsupportedError
 from .wordpiece import load_bert
 
 _EMPTY = as_readonly(np.zeros(0, np.uint8), np.uint8)
@@ -158,7 +158,7 @@ def _compile_charsmap(raw: bytes) -> CharsmapStep:
         raise UnsupportedError("a precompiled charsmap with more than 4 MB of values")
     found = np.empty(0x110000, np.int32)
     units = as_readonly(units, np.uint32)
-    charsmap.find_values(units, found)
+    charsmap.find_values(units, np.empty(4, np.uint8), found)
     table = load_joins().astype(np.int32) | found + 1 << 8
     stage1, blocks = fold(table)
     longest = max(map(len, values.tobytes().split(b"\0")))

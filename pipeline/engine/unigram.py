@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from ...kernels.jit import as_readonly
 from ...kernels.tokenizer import unigram
-from ...kernels.tokenizer.memo import Memo, new_memo
 from ...kernels.tokenizer.trie import build_trie, child
-from ...kernels.tokenizer.unigram import UnigramTables, encode_unigram
-from .pretokenizers import UnsupportedError
+from ...kernels.tokenizer.unigram import UnigramTables, encode_unigram, new_path
 from .text_rules import TextNormalizer, compile_normalizer
+from .unsupported import UnsupportedError
+from .word_state import WordState
 
 _UNKNOWN_PENALTY = 10.0
 _PREFIXES = {
@@ -37,9 +37,9 @@ class UnigramModel:
     expansion: int = 1
     cuts: str | None = None
 
-    def new_state(self) -> Memo:
-        """Return a worker's memo."""
-        return new_memo()
+    def new_state(self) -> WordState:
+        """Return a worker's memo and scratch."""
+        return WordState(lambda size: new_path(size + 1))
 
     def encode_segments(
         self,
@@ -48,13 +48,23 @@ class UnigramModel:
         ends: NDArray[np.int64],
         tokens: NDArray[np.int32],
         first: NDArray[np.uint8],
-        state: Memo,
+        state: WordState,
         out: NDArray[np.int32],
         segment_ids: NDArray[np.int64],
     ) -> int:
         """Encode normalized segments with the kernel `encode_unigram`."""
         return encode_unigram(
-            data, starts, ends, tokens, first, self.tables, state, out, segment_ids
+            data,
+            starts,
+            ends,
+            tokens,
+            first,
+            self.tables,
+            state.memo,
+            state.batch,
+            state.scratch(starts, ends),
+            out,
+            segment_ids,
         )
 
 
