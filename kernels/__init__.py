@@ -28,6 +28,11 @@ PUBLIC_KERNELS = {  # no module may be named like a kernel, or it would hide it
     "pack_best_fit": "packing",
     "build_sample_index": "megatron",
     "blend_greedily": "megatron",
+    "encode_sentencepiece": "tokenizer.sentencepiece",
+    "encode_wordpiece": "tokenizer.wordpiece",
+    "encode_unigram": "tokenizer.unigram",
+    "normalize_charsmap": "tokenizer.charsmap",
+    "apply_text_rule": "tokenizer.text_rules",
 }
 """Name of each public kernel -> the module of this package, and of `reference`, that holds it."""
 

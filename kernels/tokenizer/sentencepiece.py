@@ -63,7 +63,8 @@ class SentencePieceTables(NamedTuple):
     byte_ids: NDArray[np.int32]
     """int32[256]: ids of <0x00> to <0xFF>; all -1 without byte fallback."""
     settings: NDArray[np.int64]
-    """int64[3]: unknown id (-1: none); 1 if unknown characters in a row are one; prefix mode."""
+    """int64[4]: unknown id (-1: none); 1 if unknown characters in a row are one; prefix mode; 1 if
+    each U+2581 begins a piece (which the cut tables know already)."""
 
 
 @kernel

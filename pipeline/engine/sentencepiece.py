@@ -120,7 +120,7 @@ def compile_model(config: dict[str, Any], vocabulary: dict[str, int]) -> Sentenc
             vocabulary,
             merges,
             np.array(byte_ids if fallback else [-1] * 256, np.int32),
-            [unknown, int(model["fuse_unk"] and not fallback), prefix],
+            [unknown, int(model["fuse_unk"] and not fallback), prefix, int(splits)],
             splits,
         )
     )
