@@ -72,7 +72,7 @@ class Batch(NamedTuple):
     """uint64[2 * BATCH]: key of each word."""
 
 
-def new_memo(num_slots: int = 1 << 20, zeros: Callable[..., Any] = np.zeros) -> Memo:
+def new_memo(num_slots: int = 1 << 21, zeros: Callable[..., Any] = np.zeros) -> Memo:
     """Return an empty memo.
 
     Args:
