@@ -30,6 +30,8 @@ LONG_BYTES = 127
 
 BATCH = 64
 """Words between asking for places and looking at them."""
+STAGE = 33
+"""Numbers that can be prepared of each."""
 
 _SLOT_WORDS = 4
 _ONE, _TWO, _THREE = np.uint64(1), np.uint64(2), np.uint64(3)
@@ -70,6 +72,8 @@ class Batch(NamedTuple):
     """int32[BATCH]: whatever the kernel wants to know of each word."""
     keys: NDArray[np.uint64]
     """uint64[2 * BATCH]: key of each word."""
+    staged: NDArray[np.int32]
+    """int32[STAGE * BATCH]: what the kernel has prepared of each word."""
 
 
 def new_memo(num_slots: int = 1 << 21, zeros: Callable[..., Any] = np.zeros) -> Memo:
@@ -96,6 +100,7 @@ def new_batch() -> Batch:
         np.zeros(BATCH, np.int64),
         np.zeros(BATCH, np.int32),
         np.zeros(2 * BATCH, np.uint64),
+        np.zeros(STAGE * BATCH, np.int32),
     )
 
 

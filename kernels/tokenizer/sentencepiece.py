@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from ..jit import borrowing_kernel as kernel
 from .code_points import decode, place
 from .intrinsics import prefetch
-from .memo import BATCH, LONG_BYTES, Batch, Memo, find, home_slot, keep, recall, word_key
-from .merges import NO_RANK, SHORT, Scratch, merge_long, merge_short, pair_rank
+from .memo import BATCH, LONG_BYTES, STAGE, Batch, Memo, find, home_slot, keep, recall, word_key
+from .merges import ID_BITS, NO_RANK, SHORT, Scratch, merge_long, merge_short, pair_rank
 
 META = 0x2581
 """The character that stands for a space in the vocabulary."""
@@ -39,10 +39,11 @@ PREFIX_NEVER, PREFIX_ALWAYS, PREFIX_UNLESS_META, PREFIX_FIRST_UNLESS_META = 0, 1
 
 _SPACE = 32
 _HASH = np.uint64(0x9E3779B97F4A7C15)
-_ONE, _SIX = np.uint64(1), np.uint64(6)
+_ONE, _SIX, _ID_BITS = np.uint64(1), np.uint64(6), np.uint64(ID_BITS)
 _SHIFT_X, _SHIFT_HASH = np.uint64(21), np.uint64(45)
 JOINED_BITS = 1 << 19
-_MERGES, _KNOWN = np.int32(-1), np.int32(-2)  # what else than an id stands for a word
+_MERGES, _KNOWN, _STAGED = np.int32(-1), np.int32(-2), np.int32(-3)
+# what else than an id stands for a word: it is merged; the memo may have it; it has not
 
 
 class SentencePieceTables(NamedTuple):
@@ -113,7 +114,7 @@ def encode_sentencepiece(
     """
     stage1, characters, joined_ascii, joined, pairs, rank_ids, byte_ids, settings = tables
     slots, kept_ids, kept_text, used = memo
-    begins, lengths, symbols, keys = batch
+    begins, lengths, symbols, keys, staged = batch
     unknown, fuses, mode = np.int32(settings[0]), settings[1] != 0, settings[2]
     cursor = 0
     segment_ids[0] = 0
@@ -144,9 +145,10 @@ def encode_sentencepiece(
                 stop = _end_of_word(data, at + width, end, x, joined_ascii, joined)
                 length = stop - at
                 symbol = _MERGES
-                if length == width and not prefixed:
+                alone = not (prefixed and at == starts[segment])
+                if alone and length == width:
                     symbol = characters[place(stage1, x)]
-                elif length <= LONG_BYTES and not prefixed:
+                elif alone and length <= LONG_BYTES:
                     low, high = word_key(data, at, length)
                     prefetch(slots, home_slot(slots, low, high))
                     keys[2 * count], keys[2 * count + 1] = low, high
@@ -154,6 +156,31 @@ def encode_sentencepiece(
                 begins[count], lengths[count], symbols[count] = at, length, symbol
                 count += 1
                 at = stop
+            # Of those that the memo does not have, ask for the ranks that they begin with.
+            for word in range(count):
+                start, length = begins[word], lengths[word]
+                if symbols[word] == _KNOWN and length < STAGE:
+                    low, high = keys[2 * word], keys[2 * word + 1]
+                    _, found = find(slots, kept_text, data, start, length, low, high)
+                    if not found:
+                        number = _write_symbols(
+                            data,
+                            start,
+                            length,
+                            False,
+                            stage1,
+                            characters,
+                            byte_ids,
+                            unknown,
+                            fuses,
+                            staged,
+                            word * STAGE + 1,
+                        )
+                        staged[word * STAGE] = np.int32(number)
+                        symbols[word] = _STAGED
+                        for index in range(word * STAGE + 1, word * STAGE + number):
+                            place_of_pair = pair_place(pairs, staged[index], staged[index + 1])
+                            prefetch(pairs, place_of_pair)
             for word in range(count):
                 before = cursor
                 symbol = symbols[word]
@@ -163,29 +190,35 @@ def encode_sentencepiece(
                     continue
                 start, length = begins[word], lengths[word]
                 found, slot = False, np.uint64(0)
-                if symbol == _KNOWN:
+                if symbol != _MERGES:
                     low, high = keys[2 * word], keys[2 * word + 1]
                     slot, found = find(slots, kept_text, data, start, length, low, high)
                 if found:
                     cursor = recall(slots, kept_ids, slot, length, out, cursor)
                 else:
-                    number = _write_symbols(
-                        data,
-                        start,
-                        length,
-                        prefixed,
-                        stage1,
-                        characters,
-                        byte_ids,
-                        unknown,
-                        fuses,
-                        scratch.symbols,
-                    )
+                    if symbol == _STAGED:
+                        number = np.int64(staged[word * STAGE])
+                        for index in range(number):
+                            scratch.symbols[index] = staged[word * STAGE + 1 + index]
+                    else:
+                        number = _write_symbols(
+                            data,
+                            start,
+                            length,
+                            prefixed,
+                            stage1,
+                            characters,
+                            byte_ids,
+                            unknown,
+                            fuses,
+                            scratch.symbols,
+                            0,
+                        )
                     prefixed = False
                     number = _merge(number, scratch, pairs, rank_ids)
                     for index in range(number):
                         out[cursor + index] = scratch.symbols[index]
-                    if symbol == _KNOWN:
+                    if symbol != _MERGES:
                         keep(
                             slots,
                             kept_ids,
@@ -241,6 +274,13 @@ def _end_of_word(
 
 
 @kernel
+def pair_place(pairs: NDArray[np.uint64], left: np.int32, right: np.int32) -> int:
+    """Return where `merges.pair_rank` begins to look for a pair (only to prefetch it)."""
+    mixed = (np.uint64(left) << _ID_BITS | np.uint64(right)) * _HASH
+    return np.int64((mixed ^ mixed >> np.uint64(32)) & np.uint64(len(pairs) - 1))
+
+
+@kernel
 def _merge(
     count: int, scratch: Scratch, pairs: NDArray[np.uint64], rank_ids: NDArray[np.int32]
 ) -> int:
@@ -266,11 +306,12 @@ def _write_symbols(
     unknown: np.int32,
     fuses: bool,
     symbols: NDArray[np.int32],
+    begin: int,
 ) -> int:
-    """Write what the merges of a word begin with to `symbols` and return how many."""
+    """Write what the merges of a word begin with to symbols[begin:] and return how many."""
     count = 0
     if prefixed:
-        symbols[0] = characters[place(stage1, META)]
+        symbols[begin] = characters[place(stage1, META)]
         count = 1
     pending = False  # the symbol before is an unknown character
     at, end = start, start + length
@@ -278,15 +319,15 @@ def _write_symbols(
         code_point, width = decode(data, at)
         symbol = characters[place(stage1, code_point)]
         if symbol >= 0:
-            symbols[count] = symbol
+            symbols[begin + count] = symbol
             count += 1
             pending = False
         elif byte_ids[0] >= 0:
             for index in range(width):
-                symbols[count] = byte_ids[data[at + index]]
+                symbols[begin + count] = byte_ids[data[at + index]]
                 count += 1
         elif not (pending and fuses):
-            symbols[count] = unknown
+            symbols[begin + count] = unknown
             count += 1
             pending = True
         at += width

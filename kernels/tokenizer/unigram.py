@@ -98,7 +98,7 @@ def encode_unigram(
     roots, edges, ids, scores, byte_ids, settings = tables
     slots, kept_ids, kept_text, used = memo
     prefix_mode, split_mode, meta_splits = settings[1], settings[2], settings[3] != 0
-    begins, lengths, prefixed, keys = batch
+    begins, lengths, prefixed, keys, _ = batch
     text, best, came, took = path
     cursor = 0
     segment_ids[0] = 0

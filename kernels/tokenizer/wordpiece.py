@@ -74,7 +74,7 @@ def encode_wordpiece(
     """
     stage1, kinds, mapped, edges, ids, settings = tables
     slots, kept_ids, kept_text, used = memo
-    begins, lengths, alone, keys = batch
+    begins, lengths, alone, keys, _ = batch
     cursor = 0
     segment_ids[0] = 0
     for segment in range(len(starts)):
