@@ -34,6 +34,11 @@ PUBLIC_KERNELS = {  # no module may be named like a kernel, or it would hide it
     "scan_pieces": "tokenizer.pieces",
     "normalize_nfc": "tokenizer.nfc",
     "merge_pieces": "tokenizer.piece_merges",
+    "encode_sentencepiece": "tokenizer.sentencepiece",
+    "encode_wordpiece": "tokenizer.wordpiece",
+    "encode_unigram": "tokenizer.unigram",
+    "normalize_charsmap": "tokenizer.charsmap",
+    "apply_text_rule": "tokenizer.text_rules",
 }
 """Name of each public kernel -> the module of this package, and of `reference`, that holds it."""
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .eight_bytes import copy_plain
 from .jit import as_readonly, kernel
 from .mixing import signed
-from .eight_bytes import copy_plain
 
 
 def unescape_json(

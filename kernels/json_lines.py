@@ -11,10 +11,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .eight_bytes import find_special
 from .jit import as_readonly, kernel
 from .json_escapes import code_unit, short_escape
 from .mixing import signed
-from .eight_bytes import find_special
 
 GOOD, ODD = 0, 1
 """State of a line."""

@@ -17,10 +17,17 @@ from .payload import shingle_sets, source_shingles
 from .permutation import NUM_KEYS, permute
 from .similarity import set_jaccard
 from .surrounding import surround_documents
+from .tokenizer import warm_tables
+from .tokenizer.charsmap import normalize_charsmap
+from .tokenizer.memo import new_batch, new_memo
 from .tokenizer.merges import empty_tables
 from .tokenizer.nfc import normalize_nfc
 from .tokenizer.piece_merges import merge_pieces
 from .tokenizer.pieces import scan_pieces
+from .tokenizer.sentencepiece import encode_sentencepiece
+from .tokenizer.text_rules import apply_text_rule
+from .tokenizer.unigram import encode_unigram, new_path
+from .tokenizer.wordpiece import encode_wordpiece
 from .verification import verify_group
 from .winnowing import winnow
 
@@ -56,3 +63,18 @@ def compile_all() -> None:
     scan_pieces(data, offsets[:-1], offsets[1:], 0)
     normalize_nfc(data, offsets[:-1], offsets[1:])
     merge_pieces(data, offsets, empty_tables())
+    text, *segments = warm_tables.no_segments()
+    memo, batch, out, bounds = new_memo(16), new_batch(), np.zeros(1, np.int32), offsets
+    scratch = warm_tables.no_scratch()
+    encode_sentencepiece(
+        text, *segments, warm_tables.SENTENCEPIECE, memo, batch, scratch, out, bounds
+    )
+    encode_wordpiece(
+        text, *segments, warm_tables.WORDPIECE, memo, batch, scratch.symbols, out, bounds
+    )
+    encode_unigram(text, *segments, warm_tables.UNIGRAM, memo, batch, new_path(1), out, bounds)
+    written, starts, ends = np.zeros(1, np.uint8), offsets[:0], offsets[:0]
+    normalize_charsmap(text, *segments[:3], warm_tables.CHARSMAP, written, starts, ends)
+    apply_text_rule(
+        text, *segments[:3], 0, *warm_tables.CHARSMAP[:2], text, text, written, starts, ends
+    )

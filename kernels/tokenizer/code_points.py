@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..jit import kernel
+from ..jit import borrowing_kernel as kernel
 
 
 @kernel
@@ -21,6 +21,28 @@ def decode(data: NDArray[np.uint8], at: int) -> tuple[int, int]:
     if byte < 0xF0:
         return (byte & 0x0F) << 12 | second << 6 | third, 3
     return (byte & 0x07) << 18 | second << 12 | third << 6 | np.int64(data[at + 3]) & 0x3F, 4
+
+
+@kernel
+def encode(code_point: int, out: NDArray[np.uint8], at: int) -> int:
+    """Write a code point as UTF-8 to out[at:] and return how many bytes it takes."""
+    if code_point < 0x80:
+        out[at] = np.uint8(code_point)
+        return 1
+    if code_point < 0x800:
+        out[at] = np.uint8(0xC0 | code_point >> 6)
+        out[at + 1] = np.uint8(0x80 | code_point & 0x3F)
+        return 2
+    if code_point < 0x10000:
+        out[at] = np.uint8(0xE0 | code_point >> 12)
+        out[at + 1] = np.uint8(0x80 | code_point >> 6 & 0x3F)
+        out[at + 2] = np.uint8(0x80 | code_point & 0x3F)
+        return 3
+    out[at] = np.uint8(0xF0 | code_point >> 18)
+    out[at + 1] = np.uint8(0x80 | code_point >> 12 & 0x3F)
+    out[at + 2] = np.uint8(0x80 | code_point >> 6 & 0x3F)
+    out[at + 3] = np.uint8(0x80 | code_point & 0x3F)
+    return 4
 
 
 @kernel

@@ -14,18 +14,24 @@ A full memo is wiped, not grown: the same text gives the same ids whatever the m
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..jit import kernel
+from ..jit import borrowing_kernel as kernel
 from .intrinsics import load_u64
 
 SHORT_BYTES = 15
 """Longest word that is its own key."""
 LONG_BYTES = 127
 """Longest word that is kept."""
+
+BATCH = 64
+"""Words between asking for places and looking at them."""
+STAGE = 33
+"""Numbers that can be prepared of each."""
 
 _SLOT_WORDS = 4
 _ONE, _TWO, _THREE = np.uint64(1), np.uint64(2), np.uint64(3)
@@ -55,15 +61,46 @@ class Memo(NamedTuple):
     """int64[4]: slots, ids and bytes in use, and how often all was wiped."""
 
 
-def new_memo(num_slots: int = 1 << 20) -> Memo:
-    """Return an empty memo; `num_slots` (a power of two, at least 16) bounds its memory."""
+class Batch(NamedTuple):
+    """Scratch: some words that were found and whose places in the memo were asked for."""
+
+    begins: NDArray[np.int64]
+    """int64[BATCH]: first byte of each word."""
+    lengths: NDArray[np.int64]
+    """int64[BATCH]: bytes of each word."""
+    marks: NDArray[np.int32]
+    """int32[BATCH]: whatever the kernel wants to know of each word."""
+    keys: NDArray[np.uint64]
+    """uint64[2 * BATCH]: key of each word."""
+    staged: NDArray[np.int32]
+    """int32[STAGE * BATCH]: what the kernel has prepared of each word."""
+
+
+def new_memo(num_slots: int = 1 << 21, zeros: Callable[..., Any] = np.zeros) -> Memo:
+    """Return an empty memo.
+
+    Args:
+        num_slots: a power of two, at least 16: what bounds its memory (56 bytes a slot).
+        zeros: as `numpy.zeros`; memory on huge pages makes it faster.
+    """
     assert num_slots >= 16
     assert num_slots & (num_slots - 1) == 0
     return Memo(
-        np.zeros(_SLOT_WORDS * num_slots, np.uint64),
-        np.empty(4 * num_slots + 2 * LONG_BYTES, np.int32),
-        np.empty(8 * num_slots + 2 * LONG_BYTES, np.uint8),
+        zeros(_SLOT_WORDS * num_slots, np.uint64),
+        zeros(4 * num_slots + 2 * LONG_BYTES, np.int32),
+        zeros(8 * num_slots + 2 * LONG_BYTES, np.uint8),
         np.zeros(4, np.int64),
+    )
+
+
+def new_batch() -> Batch:
+    """Return scratch for BATCH words."""
+    return Batch(
+        np.zeros(BATCH, np.int64),
+        np.zeros(BATCH, np.int64),
+        np.zeros(BATCH, np.int32),
+        np.zeros(2 * BATCH, np.uint64),
+        np.zeros(STAGE * BATCH, np.int32),
     )
 
 
@@ -172,7 +209,8 @@ def keep(
         or used[1] + LONG_BYTES > len(ids)
         or used[2] + LONG_BYTES > len(text)
     ):
-        slots[:] = _ZERO
+        for index in range(len(slots)):
+            slots[index] = _ZERO
         used[0] = used[1] = used[2] = 0
         used[3] += 1
         at, _ = find(slots, text, data, start, length, low, high)

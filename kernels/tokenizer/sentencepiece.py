@@ -24,11 +24,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..jit import kernel
+from ..jit import borrowing_kernel as kernel
 from .code_points import decode, place
 from .intrinsics import prefetch
-from .memo import LONG_BYTES, Memo, find, home_slot, keep, recall, word_key
-from .rank_merges import SHORT_SYMBOLS, merge_symbols
+from .memo import BATCH, LONG_BYTES, STAGE, Batch, Memo, find, home_slot, keep, recall, word_key
+from .merges import NO_RANK, SHORT, Scratch, merge_long, merge_short, pair_place, pair_rank
 
 META = 0x2581
 """The character that stands for a space in the vocabulary."""
@@ -39,11 +39,11 @@ PREFIX_NEVER, PREFIX_ALWAYS, PREFIX_UNLESS_META, PREFIX_FIRST_UNLESS_META = 0, 1
 
 _SPACE = 32
 _HASH = np.uint64(0x9E3779B97F4A7C15)
-_ONE, _SIX = np.uint64(1), np.uint64(6)
+_ONE, _SIX, _ID_BITS = np.uint64(1), np.uint64(6), np.uint64(ID_BITS)
 _SHIFT_X, _SHIFT_HASH = np.uint64(21), np.uint64(45)
 JOINED_BITS = 1 << 19
-_BATCH = 32
-_MERGES, _KNOWN = np.int32(-1), np.int32(-2)  # what else than an id stands for a word
+_MERGES, _KNOWN, _STAGED = np.int32(-1), np.int32(-2), np.int32(-3)
+# what else than an id stands for a word: it is merged; the memo may have it; it has not
 
 
 class SentencePieceTables(NamedTuple):
@@ -58,11 +58,14 @@ class SentencePieceTables(NamedTuple):
     joined: NDArray[np.uint64]
     """uint64[JOINED_BITS / 64]: bit of the hash of (x, y): no cut between them."""
     pairs: NDArray[np.uint64]
-    """Merges, see `rank_merges.pair_value`."""
+    """Ranks of the merges, see `merges.pair_rank`."""
+    rank_ids: NDArray[np.int32]
+    """int32[number of merges]: id of each result."""
     byte_ids: NDArray[np.int32]
     """int32[256]: ids of <0x00> to <0xFF>; all -1 without byte fallback."""
     settings: NDArray[np.int64]
-    """int64[3]: unknown id (-1: none); 1 if unknown characters in a row are one; prefix mode."""
+    """int64[4]: unknown id (-1: none); 1 if unknown characters in a row are one; prefix mode; 1 if
+    each U+2581 begins a piece (which the cut tables know already)."""
 
 
 @kernel
@@ -88,6 +91,8 @@ def encode_sentencepiece(
     first: NDArray[np.uint8],
     tables: SentencePieceTables,
     memo: Memo,
+    batch: Batch,
+    scratch: Scratch,
     out: NDArray[np.int32],
     segment_ids: NDArray[np.int64],
 ) -> int:
@@ -100,19 +105,16 @@ def encode_sentencepiece(
         first: uint8[s]: 1 where a segment begins its document.
         tables: of the tokenizer.
         memo: of the worker; changes nothing but the speed.
+        batch, scratch: overwritten; `scratch` for words of the longest segment's bytes, and 2.
         out: int32[at least bytes of text + 16 * s + 64], written.
         segment_ids: int64[s + 1], written: number of ids before each segment.
 
     Returns:
         The number of ids written.
     """
-    # Each look at a field of a tuple would count a reference up and down: take them out once.
-    stage1, characters, joined_ascii, joined, pairs, byte_ids, settings = tables
+    stage1, characters, joined_ascii, joined, pairs, rank_ids, byte_ids, settings = tables
     slots, kept_ids, kept_text, used = memo
-    values = np.empty(SHORT_SYMBOLS, np.uint64)
-    bounds = np.empty(_BATCH + 1, np.int64)
-    symbols = np.empty(_BATCH, np.int32)
-    keys = np.empty(2 * _BATCH, np.uint64)
+    begins, lengths, symbols, keys, staged = batch
     unknown, fuses, mode = np.int32(settings[0]), settings[1] != 0, settings[2]
     cursor = 0
     segment_ids[0] = 0
@@ -138,22 +140,47 @@ def encode_sentencepiece(
         while at < end:
             # Find some words and ask for their places in the memo, then look at these places.
             count = 0
-            while at < end and count < _BATCH:
+            while at < end and count < BATCH:
                 x, width = decode(data, at)
                 stop = _end_of_word(data, at + width, end, x, joined_ascii, joined)
                 length = stop - at
                 symbol = _MERGES
-                if length == width and not prefixed:
+                alone = not (prefixed and at == starts[segment])
+                if alone and length == width:
                     symbol = characters[place(stage1, x)]
-                elif length <= LONG_BYTES and not prefixed:
+                elif alone and length <= LONG_BYTES:
                     low, high = word_key(data, at, length)
                     prefetch(slots, home_slot(slots, low, high))
                     keys[2 * count], keys[2 * count + 1] = low, high
                     symbol = _KNOWN
-                bounds[count], symbols[count] = at, symbol
+                begins[count], lengths[count], symbols[count] = at, length, symbol
                 count += 1
                 at = stop
-            bounds[count] = at
+            # Of those that the memo does not have, ask for the ranks that they begin with.
+            for word in range(count):
+                start, length = begins[word], lengths[word]
+                if symbols[word] == _KNOWN and length < STAGE:
+                    low, high = keys[2 * word], keys[2 * word + 1]
+                    _, found = find(slots, kept_text, data, start, length, low, high)
+                    if not found:
+                        number = _write_symbols(
+                            data,
+                            start,
+                            length,
+                            False,
+                            stage1,
+                            characters,
+                            byte_ids,
+                            unknown,
+                            fuses,
+                            staged,
+                            word * STAGE + 1,
+                        )
+                        staged[word * STAGE] = np.int32(number)
+                        symbols[word] = _STAGED
+                        for index in range(word * STAGE + 1, word * STAGE + number):
+                            place_of_pair = pair_place(pairs, staged[index], staged[index + 1])
+                            prefetch(pairs, place_of_pair)
             for word in range(count):
                 before = cursor
                 symbol = symbols[word]
@@ -161,30 +188,37 @@ def encode_sentencepiece(
                     out[cursor] = symbol
                     cursor += 1
                     continue
-                start, length = bounds[word], bounds[word + 1] - bounds[word]
+                start, length = begins[word], lengths[word]
                 found, slot = False, np.uint64(0)
-                if symbol == _KNOWN:
+                if symbol != _MERGES:
                     low, high = keys[2 * word], keys[2 * word + 1]
                     slot, found = find(slots, kept_text, data, start, length, low, high)
                 if found:
                     cursor = recall(slots, kept_ids, slot, length, out, cursor)
                 else:
-                    number = _write_symbols(
-                        data,
-                        start,
-                        length,
-                        prefixed,
-                        stage1,
-                        characters,
-                        byte_ids,
-                        unknown,
-                        fuses,
-                        out,
-                        cursor,
-                    )
+                    if symbol == _STAGED:
+                        number = np.int64(staged[word * STAGE])
+                        for index in range(number):
+                            scratch.symbols[index] = staged[word * STAGE + 1 + index]
+                    else:
+                        number = _write_symbols(
+                            data,
+                            start,
+                            length,
+                            prefixed,
+                            stage1,
+                            characters,
+                            byte_ids,
+                            unknown,
+                            fuses,
+                            scratch.symbols,
+                            0,
+                        )
                     prefixed = False
-                    number = merge_symbols(pairs, out, cursor, number, values)
-                    if symbol == _KNOWN:
+                    number = _merge(number, scratch, pairs, rank_ids)
+                    for index in range(number):
+                        out[cursor + index] = scratch.symbols[index]
+                    if symbol != _MERGES:
                         keep(
                             slots,
                             kept_ids,
@@ -240,6 +274,20 @@ def _end_of_word(
 
 
 @kernel
+def _merge(
+    count: int, scratch: Scratch, pairs: NDArray[np.uint64], rank_ids: NDArray[np.int32]
+) -> int:
+    """Merge the first `count` symbols of the scratch in place and return how many are left."""
+    symbols, ranks = scratch.symbols, scratch.ranks
+    for index in range(count - 1):
+        ranks[index] = pair_rank(pairs, symbols[index], symbols[index + 1])
+    ranks[count - 1] = NO_RANK
+    if count <= SHORT:
+        return np.int64(merge_short(symbols, ranks, count, pairs, rank_ids))
+    return np.int64(merge_long(scratch, count, pairs, rank_ids))
+
+
+@kernel
 def _write_symbols(
     data: NDArray[np.uint8],
     start: int,
@@ -250,13 +298,13 @@ def _write_symbols(
     byte_ids: NDArray[np.int32],
     unknown: np.int32,
     fuses: bool,
-    out: NDArray[np.int32],
-    cursor: int,
+    symbols: NDArray[np.int32],
+    begin: int,
 ) -> int:
-    """Write what the merges of a word begin with to out[cursor:] and return how many."""
+    """Write what the merges of a word begin with to symbols[begin:] and return how many."""
     count = 0
     if prefixed:
-        out[cursor] = characters[place(stage1, META)]
+        symbols[begin] = characters[place(stage1, META)]
         count = 1
     pending = False  # the symbol before is an unknown character
     at, end = start, start + length
@@ -264,15 +312,15 @@ def _write_symbols(
         code_point, width = decode(data, at)
         symbol = characters[place(stage1, code_point)]
         if symbol >= 0:
-            out[cursor + count] = symbol
+            symbols[begin + count] = symbol
             count += 1
             pending = False
         elif byte_ids[0] >= 0:
             for index in range(width):
-                out[cursor + count] = byte_ids[data[at + index]]
+                symbols[begin + count] = byte_ids[data[at + index]]
                 count += 1
         elif not (pending and fuses):
-            out[cursor + count] = unknown
+            symbols[begin + count] = unknown
             count += 1
             pending = True
         at += width

@@ -2,6 +2,7 @@
 
 A node is a number (0: the root), an edge one 64-bit word in a table with open addressing:
 node << 42 | code point << 21 | child. A step is one multiplication and mostly one cache line.
+Nodes without children have the highest numbers, so that nobody looks for a child there.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..jit import as_readonly, kernel
+from ..jit import as_readonly
+from ..jit import borrowing_kernel as kernel
 
 MAX_NODES = 1 << 21
 
@@ -28,6 +30,8 @@ class Trie(NamedTuple):
     """uint64[a power of two]."""
     ids: NDArray[np.int32]
     """int32[number of nodes]: id of the string that ends at each node, or -1."""
+    num_inner: int
+    """Nodes from this number on have no children."""
 
 
 def build_trie(strings: dict[str, int]) -> Trie:
@@ -47,12 +51,20 @@ def build_trie(strings: dict[str, int]) -> Trie:
     num_nodes = fill_trie(as_readonly(code_points, np.int32), bounds, values, edges, ids)
     if num_nodes > MAX_NODES:
         raise ValueError(f"a vocabulary whose trie has {num_nodes:,} nodes ({MAX_NODES:,} at most)")
-    size = 1 << max(4, (2 * num_nodes - 1).bit_length())
-    if size < len(edges):
-        kept = np.full(size, _FREE, np.uint64)
-        _copy_edges(edges, kept)
-        edges = kept
-    return Trie(as_readonly(edges, np.uint64), as_readonly(ids[:num_nodes], np.int32))
+    used = edges[edges != _FREE]
+    inner = np.zeros(num_nodes, bool)
+    inner[0] = True
+    inner[(used >> np.uint64(42)).astype(np.int64)] = True
+    order = np.argsort(~inner, kind="stable")
+    numbers = np.empty(num_nodes, np.int32)
+    numbers[order] = np.arange(num_nodes, dtype=np.int32)
+    kept = np.full(1 << max(4, (2 * num_nodes - 1).bit_length()), _FREE, np.uint64)
+    copy_edges(used, numbers, kept)
+    return Trie(
+        as_readonly(kept, np.uint64),
+        as_readonly(ids[:num_nodes][order], np.int32),
+        int(inner.sum()),
+    )
 
 
 @kernel
@@ -109,14 +121,15 @@ def _insert(edges: NDArray[np.uint64], node: int, code_point: int, after: int) -
 
 
 @kernel
-def _copy_edges(edges: NDArray[np.uint64], kept: NDArray[np.uint64]) -> None:
+def copy_edges(
+    edges: NDArray[np.uint64], numbers: NDArray[np.int32], kept: NDArray[np.uint64]
+) -> None:
+    """Insert edges into the table `kept`, with the new number of each node."""
     for index in range(len(edges)):
-        edge = edges[index]
-        if edge != _FREE:
-            key = edge >> _CHILD_BITS
-            _insert(
-                kept,
-                np.int64(key >> _CHILD_BITS),
-                np.int64(key & _CHILD),
-                np.int64(edge & _CHILD),
-            )
+        key = edges[index] >> _CHILD_BITS
+        _insert(
+            kept,
+            np.int64(numbers[np.int64(key >> _CHILD_BITS)]),
+            np.int64(key & _CHILD),
+            np.int64(numbers[np.int64(edges[index] & _CHILD)]),
+        )

@@ -19,10 +19,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..jit import kernel
+from ..jit import borrowing_kernel as kernel
 from .code_points import decode
 from .intrinsics import prefetch
-from .memo import LONG_BYTES, Memo, find, home_slot, keep, recall, word_key
+from .memo import BATCH, LONG_BYTES, Batch, Memo, find, home_slot, keep, recall, word_key
 from .trie import child
 
 META = 0x2581
@@ -32,23 +32,49 @@ one: never, always, or at the begin of a document only."""
 SPLIT_NOWHERE, SPLIT_META, SPLIT_SPACES = 0, 1, 2
 """Where pieces begin: nowhere, at each U+2581, at white space (which vanishes) and each U+2581."""
 
-_BATCH = 32
 _SPACE = 32
 
 
 class UnigramTables(NamedTuple):
     """What `pipeline.engine.unigram` makes of a tokenizer.json."""
 
+    roots: NDArray[np.int32]
+    """int32[0x110000]: node of each code point at the begin of a string, or -1."""
     edges: NDArray[np.uint64]
     """Edges of the trie of the vocabulary."""
     ids: NDArray[np.int32]
     """Ids of its nodes."""
     scores: NDArray[np.float64]
-    """float64[number of ids + 1]: score of each id; the last: of an unknown character."""
+    """float64[number of nodes + 1]: score of its string, -inf if it is none; the last: of an
+    unknown character."""
     byte_ids: NDArray[np.int32]
     """int32[256]: ids of <0x00> to <0xFF>, -1 where there is none or no byte fallback."""
     settings: NDArray[np.int64]
-    """int64[4]: unknown id; prefix mode; split mode; 1 if U+2581 splits too (SPLIT_SPACES)."""
+    """int64[5]: unknown id; prefix mode; split mode; 1 if U+2581 splits too (SPLIT_SPACES); the
+    first node of the trie without children."""
+
+
+class Path(NamedTuple):
+    """Scratch: the search through one piece, of n characters."""
+
+    text: NDArray[np.int32]
+    """int32[n]: the piece."""
+    best: NDArray[np.float64]
+    """float64[n + 1]: best sum up to each end."""
+    came: NDArray[np.int32]
+    """int32[n + 1]: where the last string of the best path to each end begins."""
+    took: NDArray[np.int32]
+    """int32[n + 1]: node of that string, or -1."""
+
+
+def new_path(size: int) -> Path:
+    """Return scratch for pieces of `size` characters, U+2581 before them counted."""
+    return Path(
+        np.zeros(size, np.int32),
+        np.zeros(size + 1, np.float64),
+        np.zeros(size + 1, np.int32),
+        np.zeros(size + 1, np.int32),
+    )
 
 
 @kernel
@@ -60,22 +86,20 @@ def encode_unigram(
     first: NDArray[np.uint8],
     tables: UnigramTables,
     memo: Memo,
+    batch: Batch,
+    path: Path,
     out: NDArray[np.int32],
     segment_ids: NDArray[np.int64],
 ) -> int:
-    """Encode text segments; arguments and result as of `encode_sentencepiece`."""
-    # Each look at a field of a tuple would count a reference up and down: take them out once.
-    edges, ids, scores, byte_ids, settings = tables
+    """Encode text segments; arguments and result as of `encode_sentencepiece`.
+
+    `path`: for pieces of the longest segment's bytes, and one.
+    """
+    roots, edges, ids, scores, byte_ids, settings = tables
     slots, kept_ids, kept_text, used = memo
     prefix_mode, split_mode, meta_splits = settings[1], settings[2], settings[3] != 0
-    begins = np.empty(_BATCH, np.int64)
-    lengths = np.empty(_BATCH, np.int64)
-    prefixed = np.empty(_BATCH, np.bool_)
-    keys = np.empty(2 * _BATCH, np.uint64)
-    text = np.empty(256, np.int32)
-    best = np.empty(257, np.float64)
-    came = np.empty(257, np.int32)
-    took = np.empty(257, np.int32)
+    begins, lengths, prefixed, keys, _ = batch
+    text, best, came, took = path
     cursor = 0
     segment_ids[0] = 0
     for segment in range(len(starts)):
@@ -88,20 +112,23 @@ def encode_unigram(
         while at < end:
             # Find some pieces and ask for their places in the memo, then look at these places.
             count = 0
-            while at < end and count < _BATCH:
+            while at < end and count < BATCH:
                 begin = at
                 code_point, width = decode(data, at)
                 if split_mode == SPLIT_SPACES and is_white(code_point):
                     at += width
                     continue
                 meta = code_point in (_SPACE, META)
-                # A piece within a word of SPLIT_SPACES begins with U+2581, so it asks for no prefix.
-                prefixed[count] = not meta and (
-                    prefix_mode == PREFIX_ALWAYS
-                    or (
-                        prefix_mode == PREFIX_FIRST
-                        and first[segment] != 0
-                        and begin == starts[segment]
+                # A piece inside a word of SPLIT_SPACES begins with U+2581: no prefix.
+                prefixed[count] = np.int32(
+                    not meta
+                    and (
+                        prefix_mode == PREFIX_ALWAYS
+                        or (
+                            prefix_mode == PREFIX_FIRST
+                            and first[segment] != 0
+                            and begin == starts[segment]
+                        )
                     )
                 )
                 at += width
@@ -124,7 +151,7 @@ def encode_unigram(
                 begin, length = begins[index], lengths[index]
                 found, slot = False, np.uint64(0)
                 low, high = keys[2 * index], keys[2 * index + 1]
-                # With PREFIX_FIRST the first piece of a segment has a prefix or not: not by its key.
+                # With PREFIX_FIRST a segment's first piece has a prefix or not: its key is silent.
                 known = length <= LONG_BYTES and not (
                     prefix_mode == PREFIX_FIRST and begin == starts[segment]
                 )
@@ -133,13 +160,8 @@ def encode_unigram(
                 if found:
                     cursor = recall(slots, kept_ids, slot, length, out, cursor)
                     continue
-                if length + 1 > len(text):
-                    text = np.empty(length + 1, np.int32)
-                    best = np.empty(length + 2, np.float64)
-                    came = np.empty(length + 2, np.int32)
-                    took = np.empty(length + 2, np.int32)
                 size = 0
-                if prefixed[index]:
+                if prefixed[index] != 0:
                     text[0] = META
                     size = 1
                 place = begin
@@ -148,7 +170,7 @@ def encode_unigram(
                     text[size] = np.int32(META if code_point == _SPACE else code_point)
                     size += 1
                     place += width
-                _search(text, size, edges, ids, scores, np.int32(settings[0]), best, came, took)
+                _search(text, size, roots, edges, scores, settings[4], best, came, took)
                 number = _write_path(
                     text, size, edges, ids, byte_ids, np.int32(settings[0]), came, took, out, cursor
                 )
@@ -179,7 +201,7 @@ def is_white(code_point: int) -> bool:
     if code_point < 0x80:
         return code_point == 32 or 9 <= code_point <= 13
     if code_point < 0x1680:
-        return code_point == 0x85 or code_point == 0xA0  # noqa: SIM109
+        return code_point == 0x85 or code_point == 0xA0
     return 0x2000 <= code_point <= 0x200A or code_point in (
         0x1680,
         0x2028,
@@ -194,39 +216,45 @@ def is_white(code_point: int) -> bool:
 def _search(
     text: NDArray[np.int32],
     size: int,
+    roots: NDArray[np.int32],
     edges: NDArray[np.uint64],
-    ids: NDArray[np.int32],
     scores: NDArray[np.float64],
-    unknown: np.int32,
+    num_inner: int,
     best: NDArray[np.float64],
     came: NDArray[np.int32],
     took: NDArray[np.int32],
 ) -> None:
-    """Fill, for each end in the text: the best sum, where its last string begins, and its id."""
+    """Fill, for each end in the text: the best sum, where its last string begins, and its node.
+
+    The node of an unknown character is -1.
+    """
     for index in range(size + 1):
-        came[index] = -1
+        best[index] = -np.inf
     best[0] = 0.0
     unknown_score = scores[len(scores) - 1]
     for start in range(size):
         so_far = best[start]
-        node = 0
-        alone = False
-        for stop in range(start + 1, size + 1):
-            node = child(edges, node, np.int64(text[stop - 1]))
-            if node < 0:
-                break
-            number = ids[node]
-            if number >= 0:
-                total = scores[number] + so_far
-                if came[stop] < 0 or total > best[stop]:
-                    best[stop], came[stop], took[stop] = total, start, number
-                if stop == start + 1:
-                    alone = True
+        node = np.int64(roots[text[start]])
+        stop = start + 1
+        if node < 0 or scores[node] == -np.inf:  # tried last, as the order of ties wants it
+            alone = False
+        else:
+            alone = True
+            total = scores[node] + so_far
+            if total > best[stop]:
+                best[stop], came[stop], took[stop] = total, start, node
+        while 0 <= node < num_inner and stop < size:
+            node = child(edges, node, np.int64(text[stop]))
+            stop += 1
+            if node >= 0:
+                total = scores[node] + so_far
+                if total > best[stop]:
+                    best[stop], came[stop], took[stop] = total, start, node
         if not alone:
             stop = start + 1
             total = unknown_score + so_far
-            if came[stop] < 0 or total > best[stop]:
-                best[stop], came[stop], took[stop] = total, start, unknown
+            if total > best[stop]:
+                best[stop], came[stop], took[stop] = total, start, -1
 
 
 @kernel
@@ -256,18 +284,24 @@ def _write_path(
     start = 0
     while start < size:
         stop = np.int64(came[start])
-        if took[stop] != unknown:
-            out[cursor + count] = took[stop]
+        number = _taken(took, stop, ids, unknown)
+        if number != unknown:
+            out[cursor + count] = number
             count += 1
             start = stop
             continue
-        while stop < size and took[came[stop]] == unknown:
+        while stop < size and _taken(took, np.int64(came[stop]), ids, unknown) == unknown:
             stop = np.int64(came[stop])
         count += _write_unknown(
             text, start, stop, edges, ids, byte_ids, unknown, out, cursor + count
         )
         start = stop
     return count
+
+
+@kernel
+def _taken(took: NDArray[np.int32], stop: int, ids: NDArray[np.int32], unknown: np.int32) -> int:
+    return ids[took[stop]] if took[stop] >= 0 else unknown
 
 
 @kernel

@@ -19,10 +19,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..jit import kernel
+from ..jit import borrowing_kernel as kernel
 from .code_points import decode, place
 from .intrinsics import prefetch
-from .memo import LONG_BYTES, Memo, find, home_slot, keep, recall, word_key
+from .memo import BATCH, LONG_BYTES, Batch, Memo, find, home_slot, keep, recall, word_key
 from .trie import child
 
 LETTER, SPACE, ALONE, MAPPED = 0, 1, 2, 3
@@ -34,7 +34,6 @@ STARTER = 8
 
 _CLASS_SHIFT = 24
 _CODE_POINT = (1 << _CLASS_SHIFT) - 1
-_BATCH = 32
 
 
 class WordPieceTables(NamedTuple):
@@ -63,21 +62,19 @@ def encode_wordpiece(
     first: NDArray[np.uint8],
     tables: WordPieceTables,
     memo: Memo,
+    batch: Batch,
+    scratch: NDArray[np.int32],
     out: NDArray[np.int32],
     segment_ids: NDArray[np.int64],
 ) -> int:
     """Encode text segments; arguments and result as of `encode_sentencepiece`.
 
-    `first` is not looked at. `out` holds int32[3 * bytes of text + 16 * s + 64] at least.
+    `first` is not looked at. `scratch`: int32[most characters of a word + 8], overwritten.
+    `out`: int32[3 * bytes of text + 16 * s + 64] at least.
     """
-    # Each look at a field of a tuple would count a reference up and down: take them out once.
     stage1, kinds, mapped, edges, ids, settings = tables
     slots, kept_ids, kept_text, used = memo
-    word = np.empty(settings[1] + 8, np.int32)
-    begins = np.empty(_BATCH, np.int64)
-    lengths = np.empty(_BATCH, np.int64)
-    alone = np.empty(_BATCH, np.int32)
-    keys = np.empty(2 * _BATCH, np.uint64)
+    begins, lengths, alone, keys, _ = batch
     cursor = 0
     segment_ids[0] = 0
     for segment in range(len(starts)):
@@ -90,7 +87,7 @@ def encode_wordpiece(
         while at < end:
             # Find some words and ask for their places in the memo, then look at these places.
             count = 0
-            while at < end and count < _BATCH:
+            while at < end and count < BATCH:
                 code_point, width = decode(data, at)
                 entry = kinds[place(stage1, code_point)]
                 kind = entry & 3
@@ -128,9 +125,9 @@ def encode_wordpiece(
                     cursor = recall(slots, kept_ids, slot, length, out, cursor)
                     continue
                 size = _normalize_word(
-                    data, begin, length, stage1, kinds, mapped, settings[1], word
+                    data, begin, length, stage1, kinds, mapped, settings[1], scratch
                 )
-                number = _longest_pieces(word, size, edges, ids, settings, out, cursor)
+                number = _longest_pieces(scratch, size, edges, ids, settings, out, cursor)
                 if length <= LONG_BYTES and number <= LONG_BYTES:
                     keep(
                         slots,

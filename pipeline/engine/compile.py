@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from . import byte_level
+from . import byte_level, sentencepiece, unigram, wordpiece
 from .added_tokens import build_tries
 from .frame import Engine, Model
 from .unsupported import UnsupportedError
 
 FAMILIES: tuple[Callable[[dict[str, Any], dict[str, int]], Model | None], ...] = (
     byte_level.compile_model,
+    sentencepiece.compile_model,
+    wordpiece.compile_model,
+    unigram.compile_model,
 )
 """Each returns None for a model that is not of its kind."""
 

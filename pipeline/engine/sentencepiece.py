@@ -17,11 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...kernels.jit import as_readonly
-from ...kernels.tokenizer import rank_merges, sentencepiece
+from ...kernels.tokenizer import sentencepiece
 from ...kernels.tokenizer.code_points import fold
-from ...kernels.tokenizer.memo import Memo, new_memo
+from ...kernels.tokenizer.merges import ID_BITS, NO_RANK, insert_pairs
+from ...kernels.tokenizer.piece_merges import new_scratch
 from ...kernels.tokenizer.sentencepiece import META, SentencePieceTables, encode_sentencepiece
+from .memory import huge_zeros
 from .unsupported import UnsupportedError
+from .word_state import WordState
 
 _META = chr(META)
 _REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": _META}
@@ -43,11 +46,10 @@ class SentencePieceModel:
     normalizer: None = None
     expansion: int = 1
     cuts: str | None = None
-    encodes_empty: bool = False
 
-    def new_state(self) -> Memo:
-        """Return a worker's memo."""
-        return new_memo()
+    def new_state(self) -> WordState:
+        """Return a worker's memo and scratch."""
+        return WordState(lambda size: new_scratch(size + 2))
 
     def encode_segments(
         self,
@@ -56,13 +58,23 @@ class SentencePieceModel:
         ends: NDArray[np.int64],
         tokens: NDArray[np.int32],
         first: NDArray[np.uint8],
-        state: Memo,
+        state: WordState,
         out: NDArray[np.int32],
         segment_ids: NDArray[np.int64],
     ) -> int:
         """Encode segments with the kernel `encode_sentencepiece`."""
         return encode_sentencepiece(
-            data, starts, ends, tokens, first, self.tables, state, out, segment_ids
+            data,
+            starts,
+            ends,
+            tokens,
+            first,
+            self.tables,
+            state.memo,
+            state.batch,
+            state.scratch(starts, ends),
+            out,
+            segment_ids,
         )
 
 
@@ -84,6 +96,8 @@ def compile_model(config: dict[str, Any], vocabulary: dict[str, int]) -> Sentenc
     for key in ("continuing_subword_prefix", "end_of_word_suffix"):
         if model[key]:
             raise UnsupportedError(f"{key} of BPE")
+    if max(vocabulary.values()) >= (1 << ID_BITS) - 1 or len(model["merges"]) >= NO_RANK:
+        raise UnsupportedError("more ids or merges than the tables have room for")
     if _META not in vocabulary:
         raise UnsupportedError("a vocabulary without U+2581")
     if any(token["normalized"] for token in config["added_tokens"]):
@@ -106,7 +120,7 @@ def compile_model(config: dict[str, Any], vocabulary: dict[str, int]) -> Sentenc
             vocabulary,
             merges,
             np.array(byte_ids if fallback else [-1] * 256, np.int32),
-            [unknown, int(model["fuse_unk"] and not fallback), prefix],
+            [unknown, int(model["fuse_unk"] and not fallback), prefix, int(splits)],
             splits,
         )
     )
@@ -167,15 +181,16 @@ def _make_tables(
     left = np.array([vocabulary[a] for a, _ in merges], np.int32)
     right = np.array([vocabulary[b] for _, b in merges], np.int32)
     merged = np.array([vocabulary[a + b] for a, b in merges], np.int32)
-    size = 1 << max(4, (2 * len(merges)).bit_length())
-    pairs = np.full(2 * size, rank_merges.NO_MERGE, np.uint64)
-    rank_merges.fill_pairs(pairs, left, right, merged)
+    pairs = huge_zeros(1 << max(4, (2 * len(merges)).bit_length()), np.uint64)
+    pairs[:] = 0xFFFFFFFFFFFFFFFF
+    insert_pairs(pairs, left, right, np.arange(len(merges), dtype=np.int32))
     return SentencePieceTables(
         as_readonly(stage1, np.uint16),
         as_readonly(blocks, np.int32),
         as_readonly(joined_ascii, np.uint64),
         as_readonly(joined, np.uint64),
         as_readonly(pairs, np.uint64),
+        as_readonly(merged, np.int32),
         as_readonly(byte_ids, np.int32),
         as_readonly(np.array(settings), np.int64),
     )

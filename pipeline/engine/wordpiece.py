@@ -14,10 +14,10 @@ from ...kernels.jit import as_readonly
 from ...kernels.tokenizer import wordpiece
 from ...kernels.tokenizer.classes import load_unicode
 from ...kernels.tokenizer.code_points import fold
-from ...kernels.tokenizer.memo import Memo, new_memo
 from ...kernels.tokenizer.trie import build_trie
 from ...kernels.tokenizer.wordpiece import WordPieceTables, encode_wordpiece
 from .unsupported import UnsupportedError
+from .word_state import WordState
 
 _MOST_CHARACTERS = 4096
 _CHINESE = (  # as BERT lists them: no Chinese block that Unicode added since
@@ -40,11 +40,11 @@ class WordPieceModel:
     normalizer: None = None
     expansion: int = 3
     cuts: str | None = None
-    encodes_empty: bool = False
 
-    def new_state(self) -> Memo:
-        """Return a worker's memo."""
-        return new_memo()
+    def new_state(self) -> WordState:
+        """Return a worker's memo and scratch."""
+        most = int(self.tables.settings[1])
+        return WordState(lambda size: np.zeros(most + 8, np.int32))
 
     def encode_segments(
         self,
@@ -53,13 +53,23 @@ class WordPieceModel:
         ends: NDArray[np.int64],
         tokens: NDArray[np.int32],
         first: NDArray[np.uint8],
-        state: Memo,
+        state: WordState,
         out: NDArray[np.int32],
         segment_ids: NDArray[np.int64],
     ) -> int:
         """Encode segments with the kernel `encode_wordpiece`."""
         return encode_wordpiece(
-            data, starts, ends, tokens, first, self.tables, state, out, segment_ids
+            data,
+            starts,
+            ends,
+            tokens,
+            first,
+            self.tables,
+            state.memo,
+            state.batch,
+            state.scratch(starts, ends),
+            out,
+            segment_ids,
         )
 
 
