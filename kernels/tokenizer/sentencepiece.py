@@ -39,7 +39,7 @@ PREFIX_NEVER, PREFIX_ALWAYS, PREFIX_UNLESS_META, PREFIX_FIRST_UNLESS_META = 0, 1
 
 _SPACE = 32
 _HASH = np.uint64(0x9E3779B97F4A7C15)
-_ONE, _SIX, _ID_BITS = np.uint64(1), np.uint64(6), np.uint64(ID_BITS)
+_ONE, _SIX = np.uint64(1), np.uint64(6)
 _SHIFT_X, _SHIFT_HASH = np.uint64(21), np.uint64(45)
 JOINED_BITS = 1 << 19
 _MERGES, _KNOWN, _STAGED = np.int32(-1), np.int32(-2), np.int32(-3)
