@@ -34,8 +34,8 @@ def write_charsmap(table: dict[str, str]) -> bytes:
     """Return a charsmap with these keys and values, neither with NUL."""
     values = b""
     places: dict[bytes, int] = {}
-    for key, value in table.items():
-        places[key.encode()] = len(values)
+    for text, value in table.items():
+        places[text.encode()] = len(values)
         values += value.encode() + b"\0"
     below: dict[bytes, set[int]] = {b"": set()}
     for key in places:
