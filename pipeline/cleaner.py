@@ -39,6 +39,9 @@ IDENTIFIED_FIELDS = (
     pa.field("language_score", pa.float32()),  # probability of it
 )
 
+EXCERPT_BYTES = 2_000
+"""Beginning of a dropped text that its row in the reject file has, for the report's samples."""
+
 
 def added_fields(config: CleanConfig) -> list[pa.Field]:
     """Return the columns that cleaning adds; those of the user's hook follow in their own types."""
@@ -102,6 +105,7 @@ class Cleaner:
                     language=languages[index],
                     id=ids[index],
                     text_bytes=len(clean),
+                    excerpt=str(bytes(clean[:EXCERPT_BYTES]), "utf-8", "ignore"),
                 )
             )
         dropped.sort(key=lambda one: one.origin_offset)

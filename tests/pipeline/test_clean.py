@@ -249,6 +249,7 @@ def test_short_long_and_empty_texts_are_dropped_by_name(tmp_path: Path) -> None:
         "reason": "too_short",
         "detail": "2 characters; min_characters is 3",
         "text_bytes": 2,
+        "excerpt": "ab",
     }
 
 

@@ -195,6 +195,8 @@ def test_a_reason_shows_so_many_samples_however_many_there_are(output: Path) -> 
     assert group.count("<article>") == SAMPLES_PER_REASON == 12
     assert "No text could be read here." in group
     assert "60 documents" in group
+    short = page.split('<h3 id="too_short">')[1].split("<h3")[0]
+    assert ">short</div>" in short
 
 
 def test_rows_beyond_the_first_are_folded_away(tmp_path: Path) -> None:
