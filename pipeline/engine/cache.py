@@ -44,7 +44,10 @@ def cache_path(content: bytes, *options: str) -> Path:
 
     parts = [
         *_SOURCES,
-        hashlib.blake2b((_KERNELS / "unicode.npz").read_bytes(), digest_size=8).hexdigest(),
+        *(
+            hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
+            for path in sorted(_KERNELS.glob("*.npz"))
+        ),
         tokenizers.__version__,
         np.__version__,
         *options,

@@ -133,7 +133,7 @@ def _isolated(text: str, splitter: Any) -> NDArray[np.int64]:
 def _single_word_matcher() -> Any:
     from tokenizers import AddedToken, Tokenizer, models
 
-    matcher = Tokenizer(models.WordLevel({"?": 1}, unk_token="?"))
+    matcher = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
     matcher.add_tokens([AddedToken("<W>", single_word=True, normalized=False)])
     return matcher
 

@@ -51,6 +51,15 @@ def test_an_error_comes_at_its_place_and_ends_the_threads(threads: int) -> None:
     assert not [one for one in threading.enumerate() if one.name.startswith("gristmill")]
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let SIGINT raise KeyboardInterrupt: a library of another test may have its own handler."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_while_waiting_ends_the_threads() -> None:
     def work(item: int) -> int:
         if item == 1:
