@@ -63,18 +63,13 @@ def compile_all() -> None:
     scan_pieces(data, offsets[:-1], offsets[1:], 0)
     normalize_nfc(data, offsets[:-1], offsets[1:])
     merge_pieces(data, offsets, empty_tables())
-    text, *segments = warm_tables.no_segments()
+    segments = warm_tables.no_segments()
+    text = segments[0]
     memo, batch, out, bounds = new_memo(16), new_batch(), np.zeros(1, np.int32), offsets
     scratch = warm_tables.no_scratch()
-    encode_sentencepiece(
-        text, *segments, warm_tables.SENTENCEPIECE, memo, batch, scratch, out, bounds
-    )
-    encode_wordpiece(
-        text, *segments, warm_tables.WORDPIECE, memo, batch, scratch.symbols, out, bounds
-    )
-    encode_unigram(text, *segments, warm_tables.UNIGRAM, memo, batch, new_path(1), out, bounds)
+    encode_sentencepiece(*segments, warm_tables.SENTENCEPIECE, memo, batch, scratch, out, bounds)
+    encode_wordpiece(*segments, warm_tables.WORDPIECE, memo, batch, scratch.symbols, out, bounds)
+    encode_unigram(*segments, warm_tables.UNIGRAM, memo, batch, new_path(1), out, bounds)
     written, starts, ends = np.zeros(1, np.uint8), offsets[:0], offsets[:0]
-    normalize_charsmap(text, *segments[:3], warm_tables.CHARSMAP, written, starts, ends)
-    apply_text_rule(
-        text, *segments[:3], 0, *warm_tables.CHARSMAP[:2], text, text, written, starts, ends
-    )
+    normalize_charsmap(*segments[:4], warm_tables.CHARSMAP, written, starts, ends)
+    apply_text_rule(*segments[:4], 0, *warm_tables.CHARSMAP[:2], text, text, written, starts, ends)

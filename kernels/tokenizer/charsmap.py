@@ -11,7 +11,7 @@ its neighbours does the walk look for the cluster's end.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,7 +138,7 @@ def _copy(
 
 
 @kernel
-def _write_value(values: NDArray[np.uint8], value: int, out: NDArray[np.uint8], cursor: int) -> int:
+def _write_value(values: NDArray[np.uint8], value: Any, out: NDArray[np.uint8], cursor: int) -> int:
     while value < len(values) and values[value] != 0:
         out[cursor] = values[value]
         cursor += 1
@@ -147,7 +147,7 @@ def _write_value(values: NDArray[np.uint8], value: int, out: NDArray[np.uint8], 
 
 
 @kernel
-def shortest_key(data: NDArray[np.uint8], at: int, stop: int, units: NDArray[np.uint32]) -> int:
+def shortest_key(data: NDArray[np.uint8], at: int, stop: int, units: NDArray[np.uint32]) -> Any:
     """Return the place of the value of the shortest key that data[at:stop] begins with, or -1."""
     node = _offset(np.int64(units[0]))
     while at < stop:
@@ -166,7 +166,7 @@ def shortest_key(data: NDArray[np.uint8], at: int, stop: int, units: NDArray[np.
 
 
 @kernel
-def _offset(unit: int) -> int:
+def _offset(unit: Any) -> Any:
     return (unit >> 10) << ((unit & 0x200) >> 6)
 
 

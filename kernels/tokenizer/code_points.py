@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,7 +11,7 @@ from ..jit import borrowing_kernel as kernel
 
 
 @kernel
-def decode(data: NDArray[np.uint8], at: int) -> tuple[int, int]:
+def decode(data: NDArray[np.uint8], at: int) -> tuple[Any, int]:
     """Return (code point, bytes it takes) of the valid UTF-8 at data[at]."""
     byte = np.int64(data[at])
     if byte < 0x80:
@@ -24,7 +26,7 @@ def decode(data: NDArray[np.uint8], at: int) -> tuple[int, int]:
 
 
 @kernel
-def encode(code_point: int, out: NDArray[np.uint8], at: int) -> int:
+def encode(code_point: Any, out: NDArray[np.uint8], at: int) -> int:
     """Write a code point as UTF-8 to out[at:] and return how many bytes it takes."""
     if code_point < 0x80:
         out[at] = np.uint8(code_point)
@@ -46,7 +48,7 @@ def encode(code_point: int, out: NDArray[np.uint8], at: int) -> int:
 
 
 @kernel
-def place(stage1: NDArray[np.uint16], code_point: int) -> int:
+def place(stage1: NDArray[np.uint16], code_point: int) -> Any:
     """Return the index of a code point in a table folded into blocks of 256 (see `fold`)."""
     return np.int64(stage1[code_point >> 8]) << 8 | code_point & 255
 

@@ -121,7 +121,7 @@ else:
             pointer = _pointer(context, builder, signature.args[0], *arguments)
             i32 = ir.IntType(32)
             address = builder.bitcast(pointer, ir.IntType(8).as_pointer())
-            function = cgutils.get_or_insert_function(
+            function = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call] # numba's
                 builder.module,
                 ir.FunctionType(ir.VoidType(), [address.type, i32, i32, i32]),
                 "llvm.prefetch.p0i8",
@@ -160,7 +160,7 @@ else:
         def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
             block = _load64(context, builder, signature, arguments)
 
-            def between(vector, low, size):  # type: ignore[no-untyped-def]
+            def between(vector: Any, low: int, size: int) -> Any:
                 moved = builder.sub(vector, _splat(builder, low))
                 return builder.icmp_unsigned("<", moved, _splat(builder, size))
 
@@ -180,7 +180,8 @@ else:
             words = [builder.bitcast(mask, _I64) for mask in masks]
             return context.make_tuple(builder, signature.return_type, words)
 
-        return types.UniTuple(types.uint64, 7)(data, index), generate
+        seven = types.UniTuple(types.uint64, 7)  # type: ignore[no-untyped-call] # numba's
+        return seven(data, index), generate
 
     @intrinsic  # type: ignore[untyped-decorator]
     def equal64(typing_context, data, index, byte):  # type: ignore[no-untyped-def]

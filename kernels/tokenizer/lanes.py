@@ -129,7 +129,7 @@ def merge_side_by_side(
             for i in range(base, base + lanes.counts[lane] - 1):
                 _look_up(tables, symbols, ranks, i)
         while active > 0:
-            turn = np.int64(0)
+            turn: Any = np.int64(0)
             while turn < active:
                 lane = order[turn]
                 base = lane * _WIDTH

@@ -169,7 +169,7 @@ def recall(
     length: int,
     out: NDArray[np.int32],
     cursor: int,
-) -> int:
+) -> Any:
     """Write the ids of the slot to out[cursor:] (3 places at least) and return the new cursor."""
     where, rest = slots[at + _TWO], slots[at + _THREE]
     count = np.int64(rest & _LOW)

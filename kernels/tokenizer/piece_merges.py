@@ -28,7 +28,8 @@ def _merge_all(
 
 def new_scratch(size: int) -> Scratch:
     """Return scratch for pieces of up to size - 2 bytes; untouched pages cost nothing."""
-    return Scratch(*(np.empty(size, np.int32) for _ in range(4)), np.empty(2 * size, np.int64))
+    merged = (np.empty(size, np.int32) for _ in range(4))
+    return Scratch._make([*merged, np.empty(2 * size, np.int64)])
 
 
 def merge_pieces(

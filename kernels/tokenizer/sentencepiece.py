@@ -19,7 +19,7 @@ equal bytes between two cuts have equal ids: the memo's key is the raw bytes.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,7 +163,7 @@ def encode_sentencepiece(
                     low, high = keys[2 * word], keys[2 * word + 1]
                     _, found = find(slots, kept_text, data, start, length, low, high)
                     if not found:
-                        number = _write_symbols(
+                        number: Any = _write_symbols(
                             data,
                             start,
                             length,
@@ -244,9 +244,7 @@ def encode_sentencepiece(
 
 
 @kernel
-def _is_joined(
-    joined_ascii: NDArray[np.uint64], joined: NDArray[np.uint64], x: int, y: int
-) -> bool:
+def _is_joined(joined_ascii: NDArray[np.uint64], joined: NDArray[np.uint64], x: int, y: int) -> Any:
     if (x | y) < 0x80:
         word = joined_ascii[2 * x + (y >> 6)]
         return word >> np.uint64(y & 63) & _ONE != np.uint64(0)
@@ -276,7 +274,7 @@ def _end_of_word(
 @kernel
 def _merge(
     count: int, scratch: Scratch, pairs: NDArray[np.uint64], rank_ids: NDArray[np.int32]
-) -> int:
+) -> Any:
     """Merge the first `count` symbols of the scratch in place and return how many are left."""
     symbols, ranks = scratch.symbols, scratch.ranks
     for index in range(count - 1):

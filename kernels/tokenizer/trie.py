@@ -7,7 +7,7 @@ Nodes without children have the highest numbers, so that nobody looks for a chil
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +68,7 @@ def build_trie(strings: dict[str, int]) -> Trie:
 
 
 @kernel
-def child(edges: NDArray[np.uint64], node: int, code_point: int) -> int:
+def child(edges: NDArray[np.uint64], node: Any, code_point: Any) -> Any:
     """Return the node that `code_point` leads to, or -1."""
     key = np.uint64(node) << _CHILD_BITS | np.uint64(code_point)
     mask = np.uint64(len(edges) - 1)
@@ -110,7 +110,7 @@ def fill_trie(
 
 
 @kernel
-def _insert(edges: NDArray[np.uint64], node: int, code_point: int, after: int) -> None:
+def _insert(edges: NDArray[np.uint64], node: Any, code_point: Any, after: Any) -> None:
     key = np.uint64(node) << _CHILD_BITS | np.uint64(code_point)
     mask = np.uint64(len(edges) - 1)
     mixed = key * _HASH

@@ -14,7 +14,7 @@ of equal bytes have equal ids and are remembered; parts of a piece would not be,
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -234,7 +234,7 @@ def _search(
     unknown_score = scores[len(scores) - 1]
     for start in range(size):
         so_far = best[start]
-        node = np.int64(roots[text[start]])
+        node: Any = np.int64(roots[text[start]])
         stop = start + 1
         if node < 0 or scores[node] == -np.inf:  # tried last, as the order of ties wants it
             alone = False
@@ -272,10 +272,10 @@ def _write_path(
 ) -> int:
     """Write the ids of the best path, unknown ones fused, and return their number."""
     # From the end to the begin: the place of each string's end goes to came[] of its begin.
-    stop = size
-    behind = size
+    stop: Any = size
+    behind: Any = size
     while stop > 0:
-        start = np.int64(came[stop])
+        start: Any = np.int64(came[stop])
         came[stop] = behind
         behind = stop
         stop = start
@@ -300,7 +300,7 @@ def _write_path(
 
 
 @kernel
-def _taken(took: NDArray[np.int32], stop: int, ids: NDArray[np.int32], unknown: np.int32) -> int:
+def _taken(took: NDArray[np.int32], stop: Any, ids: NDArray[np.int32], unknown: np.int32) -> Any:
     return ids[took[stop]] if took[stop] >= 0 else unknown
 
 

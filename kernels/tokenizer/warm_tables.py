@@ -37,7 +37,9 @@ CHARSMAP = CharsmapTables(
 )
 
 
-def no_segments() -> tuple[NDArray[Any], ...]:
+def no_segments() -> tuple[
+    NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64], NDArray[np.int32], NDArray[np.uint8]
+]:
     """Return (data, starts, ends, tokens, first) without a segment."""
     return (
         _zeros(np.uint8, 64), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int32),
@@ -47,4 +49,4 @@ def no_segments() -> tuple[NDArray[Any], ...]:
 
 def no_scratch() -> Scratch:
     """Return scratch for words of no bytes."""
-    return Scratch(*(np.zeros(2, np.int32) for _ in range(4)), np.zeros(4, np.int64))
+    return Scratch._make([*(np.zeros(2, np.int32) for _ in range(4)), np.zeros(4, np.int64)])

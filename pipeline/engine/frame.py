@@ -54,11 +54,17 @@ class Normalizer(Protocol):
 class Model(Protocol):
     """A tokenizer's model (and its pre-tokenizer), compiled."""
 
-    normalizer: Normalizer | None
-    expansion: int
-    """The most ids that a byte of text becomes."""
-    cuts: str | None
-    """Name in `cuts.RULES` of where a document may be cut, or None."""
+    @property
+    def normalizer(self) -> Normalizer | None:
+        """Return what turns text into what the model sees, or None."""
+
+    @property
+    def expansion(self) -> int:
+        """Return the most ids that a byte of text becomes."""
+
+    @property
+    def cuts(self) -> str | None:
+        """Return the name in `cuts.RULES` of where a document may be cut, or None."""
 
     def new_state(self) -> Any:
         """Return what one worker needs beside the tables: its memo and scratch."""
@@ -267,7 +273,7 @@ def split_added_tokens(
     if counts is not None:
         edges = np.concatenate(([0], np.cumsum(pieces)))[np.concatenate(([0], np.cumsum(counts)))]
         pieces = np.diff(edges)
-    return Segments(*(array[:total] for array in new)), pieces
+    return Segments._make(array[:total] for array in new), pieces
 
 
 def find_invalid(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> tuple[int, int] | None:

@@ -85,13 +85,15 @@ def flatten(step: dict[str, Any] | None, key: str) -> list[dict[str, Any]]:
 
 def _isolated(step: dict[str, Any]) -> str | None:
     if step["type"] == "Split" and (step["behavior"], step["invert"]) == ("Isolated", False):
-        return step["pattern"].get("Regex")
+        expression: str | None = step["pattern"].get("Regex")
+        return expression
     return None
 
 
 def _tiled(step: dict[str, Any]) -> str | None:
     if step["type"] == "Split" and (step["behavior"], step["invert"]) == ("Removed", True):
-        return step["pattern"].get("Regex")
+        expression: str | None = step["pattern"].get("Regex")
+        return expression
     return _isolated(step)
 
 

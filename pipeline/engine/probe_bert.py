@@ -51,7 +51,8 @@ def probe_bert(code_points: NDArray[np.int64] | None = None) -> dict[str, NDArra
         rows = [[c, *map(ord, text), *[-1] * (3 - len(text))] for c, text in changed]
         found[name] = np.array(rows, np.int32).reshape(-1, 4)
     splitter = pre_tokenizers.BertPreTokenizer()
-    isolated, kept = [], set()
+    isolated: list[int] = []
+    kept: set[int] = set()
     for start in range(0, len(asked), _CHUNK):
         part = asked[start : start + _CHUNK]
         text = "".join(f"{chr(c)}a" for c in part)
@@ -91,8 +92,9 @@ def main() -> None:
     """Write kernels/tokenizer/bert.npz."""
     import tokenizers
 
+    facts: dict[str, Any] = probe_bert()
     path = Path(classes.__file__).with_name("bert.npz")
-    np.savez_compressed(path, version=np.array(tokenizers.__version__), **probe_bert())
+    np.savez_compressed(path, version=np.array(tokenizers.__version__), **facts)
 
 
 if __name__ == "__main__":

@@ -127,7 +127,8 @@ def _isolated(text: str, splitter: Any) -> NDArray[np.int64]:
         if right - left == 1 and piece != "\x00"
     ]
     found = np.array(alone, np.int64)
-    return found[found % 2 == 0] // 2
+    isolated: NDArray[np.int64] = found[found % 2 == 0] // 2
+    return isolated
 
 
 def _single_word_matcher() -> Any:
@@ -149,13 +150,14 @@ def main() -> None:
     import tokenizers
 
     stages = classes.fold(probe_classes())
+    facts: dict[str, Any] = probe_normalization()
     path = Path(classes.__file__).with_name("unicode.npz")
     np.savez_compressed(
         path,
         version=np.array(tokenizers.__version__),
         stage1=stages[0],
         stage2=stages[1],
-        **probe_normalization(),
+        **facts,
     )
 
 

@@ -14,7 +14,7 @@ from ...kernels.jit import as_readonly
 from ...kernels.tokenizer import wordpiece
 from ...kernels.tokenizer.classes import load_unicode
 from ...kernels.tokenizer.code_points import fold
-from ...kernels.tokenizer.trie import build_trie
+from ...kernels.tokenizer.trie import build_trie, child
 from ...kernels.tokenizer.wordpiece import WordPieceTables, encode_wordpiece
 from .unsupported import UnsupportedError
 from .word_state import WordState
@@ -101,7 +101,7 @@ def compile_model(config: dict[str, Any], vocabulary: dict[str, int]) -> WordPie
     prefix = model["continuing_subword_prefix"]
     later = 0
     for character in prefix:
-        later = later if later < 0 else wordpiece.child(trie.edges, later, ord(character))
+        later = later if later < 0 else child(trie.edges, later, ord(character))
     kinds, mapped = _character_tables(normalizer, vocabulary, unknown, most)
     stage1, blocks = fold(kinds)
     return WordPieceModel(
@@ -186,7 +186,7 @@ def _character_tables(
 
 def _starters(combining: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return which code points decompose into something with combining class 0."""
-    starters = combining == 0
+    starters: NDArray[np.bool_] = combining == 0
     for row in load_unicode()["decomposed"].tolist():
         starters[row[0]] = any(part and combining[part] == 0 for part in row[1:])
     return starters

@@ -77,7 +77,11 @@ def _isolate(text: str, bit: int, most: int) -> list[str]:
     whole, parts, at = Text(text), [], 0
     while at < len(text):
         inside = bool(whole.bits[at] & bit)
-        end = whole.run(at, lambda c, b, i=inside: bool(b & bit) == i, most if inside else 1 << 60)
+
+        def same(_: str, bits: int, inside: bool = inside) -> bool:
+            return bool(bits & bit) == inside
+
+        end = whole.run(at, same, most if inside else 1 << 60)
         parts.append(text[at:end])
         at = end
     return parts
