@@ -72,7 +72,7 @@ test-deep: .venv/.installed-dev ## every test, with many more random cases
 bench: .venv/.installed-dev ## measure speeds, beside the peers where `make peers` has run
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
-peers: .venv-peers/.installed .venv-text-dedup/.installed ## install the tools we compare with into environments of their own
+peers: .venv-peers/.installed .venv-peers-next/.installed .venv-text-dedup/.installed ## install the tools we compare with into environments of their own
 
 lint: .venv/.installed-dev ## ruff and mypy
 	$(BIN)/ruff check .
@@ -82,7 +82,7 @@ lint: .venv/.installed-dev ## ruff and mypy
 		-p gristmill.pipeline -p gristmill.trainer -m gristmill.cli -m gristmill.arguments -m gristmill.config -m gristmill.inspection -m gristmill.blend_inspection -m gristmill.maintenance
 
 clean: ## remove environments, caches and builds (runs/ is kept)
-	rm -rf .venv .venv-peers .venv-text-dedup build dist gristmill.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* build dist gristmill.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
