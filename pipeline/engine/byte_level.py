@@ -33,8 +33,9 @@ from .memory import huge_zeros
 from .pretokenizers import find_rules, flatten
 from .unsupported import UnsupportedError
 
-SHORT_LINES, LONG_LINES, ARENA = 1 << 18, 1 << 16, 1 << 23
-"""Size of a worker's memo: 16 MB, 4 MB and 32 MB, of which only what is used is ever touched."""
+SHORT_LINES, LONG_LINES, ARENA = 1 << 20, 1 << 18, 1 << 24
+"""Size of a worker's memo: 64 MB, 16 MB and 64 MB, of which only what is used is ever touched. On
+100 MB of mixed languages a quarter of it is as slow in a later pass as in the first one."""
 
 
 class NfcNormalizer:
