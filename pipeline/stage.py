@@ -96,7 +96,7 @@ def unit_fingerprint(stage: Stage, unit: Unit) -> str:
 
 def are_done(stage: Stage, units: Sequence[Unit], output: Path) -> bool:
     """Say whether `run_stage` would find nothing to do."""
-    markers = read_markers(output / "work" / stage.name)
+    markers = finished_units(output, stage.name)
     return all(
         unit.name in markers and _is_done(markers[unit.name], unit_fingerprint(stage, unit), output)
         for unit in units

@@ -268,6 +268,11 @@ class PretrainConfig:
     """Sampling."""
 
 
+def longest_sequence(data: DataConfig) -> int:
+    """Return the tokens of the longest sample of any phase."""
+    return max(data.sequence_length, *(phase.sequence_length for phase in data.phases), 0)
+
+
 Config = TypeVar("Config")
 
 

@@ -18,6 +18,7 @@ import torch
 
 from ..indexed_dataset.atomic import sync_file, sync_folder
 from .checkpoint import Facts, load_tensors, locate, read_facts
+from .config import longest_sequence
 from .hugging_face_config import HuggingFaceError, to_hugging_face
 from .hugging_face_names import FileTensor, file_tensors
 from .model import Transformer, count_parameters
@@ -139,7 +140,7 @@ def _divide(sizes: Mapping[str, int], most: int) -> list[list[str]]:
 def _write_texts(output: Path, checkpoint: Path, facts: Facts, dtype: str) -> None:
     """Write config, generation config, tokenizer and model card."""
     config, eod_id = facts.config, facts.data["eod_id"]
-    length = max(config.data.sequence_length, *(p.sequence_length for p in config.data.phases), 0)
+    length = longest_sequence(config.data)
     values = to_hugging_face(config.model, facts.vocab_size, length, eod_id, dtype)
     _write_json(output / "config.json", values)
     _write_json(output / "generation_config.json", {"bos_token_id": eod_id, "eos_token_id": eod_id})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import cast
 
-from .config import Precision, PretrainConfig, check
+from .config import Precision, PretrainConfig, check, longest_sequence
 from .data import TrainingData
 from .hugging_face_import import imported_model, require_vocabulary
 from .launch import choose_device
@@ -23,8 +23,7 @@ def resolve_config(config: PretrainConfig) -> PretrainConfig:
     start = config.training.init_from
     model = imported_model(start, config.model) if start else resolve(config.model)
     if model.positions == "learned":
-        lengths = (phase.sequence_length for phase in config.data.phases)
-        longest = max(config.data.sequence_length, *lengths, 0)
+        longest = longest_sequence(config.data)
         model = dataclasses.replace(model, max_positions=model.max_positions or longest)
         if model.max_positions < longest:
             raise ValueError(
