@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .config import ModelConfig
+from .config_model import ModelConfig
 from .grid import Ranks
 from .layers import Linear, RMSNorm
 from .parallel import enter, shares_kv_heads

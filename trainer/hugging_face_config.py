@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from .config import ModelConfig
+from .config_model import ModelConfig
 from .model import resolve
 
 Family = Literal["llama", "qwen3", "gpt2"]

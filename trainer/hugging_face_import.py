@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from .config import ModelConfig
+from .config_model import ModelConfig
 from .hugging_face_config import HuggingFaceError, from_hugging_face, read_config
 from .hugging_face_names import file_tensors
 from .model import Transformer, placements

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .config import ModelConfig
+from .config_model import ModelConfig
 from .hugging_face_config import family
 
 

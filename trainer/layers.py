@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .config import ModelConfig
+from .config_model import ModelConfig
 from .grid import Ranks
 from .parallel import enter, leave
 

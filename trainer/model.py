@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .attention import Attention, LayerCache, rotary_angles
-from .config import ModelConfig
+from .config_model import ModelConfig
 from .grid import Ranks
 from .layers import FeedForward, Linear, make_norm
 from .parallel import Placement, check_layout, enter, leave, placement

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from .config import ModelConfig
+from .config_model import ModelConfig
 from .grid import Ranks
 
 _OUTPUT_ROWS = ("embedding", "head", "query", "key", "value", "gate", "up")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import cast
 
-from .config import Precision, PretrainConfig, check, longest_sequence
+from .config import Precision, PretrainConfig, longest_sequence
+from .config_check import check
 from .data import TrainingData
 from .hugging_face_import import imported_model, require_vocabulary
 from .launch import choose_device

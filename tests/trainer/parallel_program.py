@@ -15,7 +15,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from gristmill.trainer.config import ModelConfig, OptimizerConfig
+from gristmill.trainer.config import OptimizerConfig
+from gristmill.trainer.config_model import ModelConfig
 from gristmill.trainer.data import Batch
 from gristmill.trainer.grid import Grid, Ranks, make_grid
 from gristmill.trainer.loss import token_nll

@@ -19,7 +19,6 @@ from gristmill.trainer.config import (
     EvaluateConfig,
     GenerateConfig,
     LogConfig,
-    ModelConfig,
     ParallelConfig,
     PhaseConfig,
     ScheduleConfig,
@@ -27,6 +26,7 @@ from gristmill.trainer.config import (
     from_dict,
     to_dict,
 )
+from gristmill.trainer.config_model import ModelConfig
 from gristmill.trainer.data import Batches, TrainingData, open_data
 from gristmill.trainer.grid import Ranks
 from gristmill.trainer.metrics import read_metrics

@@ -16,12 +16,12 @@ from gristmill.trainer.config import (
     DataConfig,
     EvaluateConfig,
     GenerateConfig,
-    ModelConfig,
     OptimizerConfig,
     ParallelConfig,
     ScheduleConfig,
     TrainingConfig,
 )
+from gristmill.trainer.config_model import ModelConfig
 from gristmill.trainer.data import Batch
 from gristmill.trainer.grid import Grid, Ranks
 from gristmill.trainer.hugging_face_config import HuggingFaceError, family, from_hugging_face

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from gristmill.trainer.config import ModelConfig
+from gristmill.trainer.config_model import ModelConfig
 from gristmill.trainer.grid import Ranks
 from gristmill.trainer.loss import token_nll
 from gristmill.trainer.model import (

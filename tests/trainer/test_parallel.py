@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from gristmill.trainer.config import ModelConfig
+from gristmill.trainer.config_model import ModelConfig
 from gristmill.trainer.grid import Grid, Ranks
 from gristmill.trainer.model import resolve
 from gristmill.trainer.parallel import check_layout, placement

@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from gristmill.trainer.config import (
     EvaluateConfig,
     GenerateConfig,
-    ModelConfig,
     PretrainConfig,
     ScheduleConfig,
     TrainingConfig,
-    check,
     from_dict,
     to_dict,
 )
+from gristmill.trainer.config_check import check
+from gristmill.trainer.config_model import ModelConfig
 from gristmill.trainer.grid import Ranks
 from gristmill.trainer.loss import token_nll
 from gristmill.trainer.optimizer import scale_gradients

@@ -31,13 +31,13 @@ from gristmill.trainer.config import (
     DataConfig,
     GenerateConfig,
     LogConfig,
-    ModelConfig,
     OptimizerConfig,
     ParallelConfig,
     ScheduleConfig,
     TrainingConfig,
     to_dict,
 )
+from gristmill.trainer.config_model import ModelConfig
 from gristmill.trainer.launch import RankFailedError
 from gristmill.trainer.metrics import read_metrics
 from gristmill.trainer.model import Transformer

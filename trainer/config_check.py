@@ -1,0 +1,65 @@
+"""Settings in; an error that names the field, or nothing, out: values that can never work."""
+
+from __future__ import annotations
+
+from .config import PretrainConfig
+from .config_model import check_model
+
+
+def check(config: PretrainConfig) -> None:
+    """Refuse values that can never work, whatever the data.
+
+    Raises:
+        ValueError: names the field, its value and what to set instead.
+    """
+    model, training, parallel = config.model, config.training, config.parallel
+    positive = {
+        "model.num_layers": model.num_layers,
+        "model.hidden_size": model.hidden_size,
+        "model.num_heads": model.num_heads,
+        "model.vocab_multiple": model.vocab_multiple,
+        "data.sequence_length": config.data.sequence_length,
+        "training.num_steps": training.num_steps,
+        "training.global_batch_size": training.global_batch_size,
+        "training.micro_batch_size": training.micro_batch_size,
+        "parallel.tensor_parallel_size": parallel.tensor_parallel_size,
+        "log.every_steps": config.log.every_steps,
+        "optimizer.learning_rate": config.optimizer.learning_rate,
+        "model.rope_theta": model.rope_theta,
+    }
+    for name, number in positive.items():
+        if number <= 0:
+            raise ValueError(f"{name} is {number}: it must be greater than 0")
+    not_negative = {
+        "model.num_kv_heads": model.num_kv_heads,
+        "model.ffn_size": model.ffn_size,
+        "model.head_size": model.head_size,
+        "model.max_positions": model.max_positions,
+        "data.alpha": config.data.alpha,
+        "data.vocab_size": config.data.vocab_size,
+        "data.max_epochs": config.data.max_epochs,
+        "data.block_length": config.data.block_length,
+        "optimizer.weight_decay": config.optimizer.weight_decay,
+        "optimizer.clip_norm": config.optimizer.clip_norm,
+        "schedule.warmup_steps": config.schedule.warmup_steps,
+        "schedule.decay_steps": config.schedule.decay_steps,
+        "parallel.data_parallel_size": parallel.data_parallel_size,
+        "parallel.threads_per_rank": parallel.threads_per_rank,
+        "checkpoint.every_steps": config.checkpoint.every_steps,
+        "checkpoint.keep_last": config.checkpoint.keep_last,
+        "evaluate.every_steps": config.evaluate.every_steps,
+        "evaluate.max_windows": config.evaluate.max_windows,
+        "evaluate.final_max_windows": config.evaluate.final_max_windows,
+        "evaluate.batch_size": config.evaluate.batch_size,
+        "generate.max_tokens": config.generate.max_tokens,
+        "generate.temperature": config.generate.temperature,
+        "generate.top_k": config.generate.top_k,
+    }
+    for name, number in not_negative.items():
+        if number < 0:
+            raise ValueError(f"{name} is {number}: it must not be negative")
+    check_model(model)
+    if not 0 <= config.schedule.decay_fraction <= 1 or not 0 <= config.schedule.minimum_ratio <= 1:
+        raise ValueError("schedule.decay_fraction and schedule.minimum_ratio must lie in 0..1")
+    if not 0 < config.generate.top_p <= 1:
+        raise ValueError(f"generate.top_p is {config.generate.top_p}: it must lie in (0, 1]")
