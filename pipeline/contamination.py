@@ -36,7 +36,7 @@ from .evaluation_index import EvaluationIndex, IndexArguments, window_weights, w
 from .executors import Executor
 from .filter_config import FilterConfig
 from .progress import Progress
-from .stage import Marker, Stage, Unit, UnitResult, run_stage
+from .stage import Marker, Stage, Unit, UnitResult, finished_units, run_stage
 from .text_column import read_all_rows, text_arrays
 
 logger = logging.getLogger(__name__)
@@ -136,6 +136,10 @@ def run(
     """
     settings = config.filters.decontamination
     if not is_on(settings):
+        for name in VERSIONS:  # what an earlier run found is removed
+            if finished_units(output, name):
+                nothing = Stage(name=name, version=0, settings=[], function=search_unit)
+                run_stage(nothing, [], output, executor, progress)
         return {}
     files = find_evaluations(settings.evaluations)
     index = output / "work" / "evaluations"

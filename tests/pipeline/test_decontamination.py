@@ -48,11 +48,10 @@ def write(path: Path, rows: list[dict[str, object]]) -> Path:
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A document with the question, one with a changed word in it, and a clean one, of each."""
+    """A document with the question, one with words put into it, and a clean one, of each."""
     rows = []
     for language, question in QUESTIONS.items():
-        middle = len(question) // 2
-        changed = f"{question[:middle]} 123 {question[middle:]}"
+        changed = " 123 ".join(question[n : n + 12] for n in range(0, len(question), 12))
         for text in (question, changed, FILLER[language]):
             around = f"{FILLER[language]}\n{text.upper()}\n{FILLER[language][::-1]}"
             rows.append({"text": around, "language": language})
@@ -93,7 +92,7 @@ def matches(output: Path) -> list[dict[str, object]]:
     return pq.read_table(output / "contamination").to_pylist()
 
 
-def test_a_question_is_found_in_every_script_and_a_changed_word_hides_a_short_one(
+def test_a_question_is_found_in_every_script_and_other_words_in_it_hide_it(
     corpus, evaluations, tmp_path
 ):
     report = run(make_config(corpus, evaluations), tmp_path)
@@ -105,7 +104,7 @@ def test_a_question_is_found_in_every_script_and_a_changed_word_hides_a_short_on
     assert [row["evaluation_row"] for row in found] == [0, 1, 2, 3, 4]
     assert {row["evaluation_file"] for row in found} == {"herons/herons.jsonl"}
     for row in found:
-        assert row["share"] > 0.8  # the answers are not there
+        assert row["share"] > 0.7  # the answers are not there
         assert row["covered_tokens"] == row["longest_run"]
         language = row["language"]
         assert QUESTIONS[language].upper().startswith(row["passage"][:20])
