@@ -14,11 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .attention import Attention, LayerCache, rotary_angles
+from .attention import Attention, LayerCache
 from .config_model import ModelConfig
 from .grid import Ranks
 from .layers import FeedForward, Linear, make_norm
 from .parallel import Placement, check_layout, enter, leave, placement
+from .places import Places
+from .rotary import rotary_angles
 
 
 def resolve(config: ModelConfig) -> ModelConfig:
@@ -53,9 +55,11 @@ class Block(nn.Module):
         angles_TE: tuple[torch.Tensor, torch.Tensor] | None,
         cache: LayerCache | None = None,
         start: int = 0,
+        places: Places | None = None,
     ) -> torch.Tensor:
         """Return the residual stream after this block."""
-        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), angles_TE, cache, start)
+        normed_BTD = self.attention_norm(x_BTD)
+        x_BTD = x_BTD + self.attention(normed_BTD, angles_TE, cache, start, places)
         out_BTD: torch.Tensor = x_BTD + self.feed_forward(self.feed_forward_norm(x_BTD))
         return out_BTD
 
@@ -118,7 +122,11 @@ class Transformer(nn.Module):
         self._padding_V: torch.Tensor | None = None
 
     def forward(
-        self, tokens_BT: torch.Tensor, cache: list[LayerCache] | None = None, start: int = 0
+        self,
+        tokens_BT: torch.Tensor,
+        cache: list[LayerCache] | None = None,
+        start: int = 0,
+        places: Places | None = None,
     ) -> torch.Tensor:
         """Return logits[B, T, V]: the columns of this rank, -inf where they are padding.
 
@@ -126,12 +134,17 @@ class Transformer(nn.Module):
             tokens_BT: int64 ids below vocab_size.
             cache: one entry a layer, for generation; see `make_cache`.
             start: position of tokens_BT[:, 0].
+            places: where documents, or rows behind padding, begin; None: at position 0.
         """
-        x_BTD = self.hidden(tokens_BT, cache, start)
+        x_BTD = self.hidden(tokens_BT, cache, start, places)
         return self.logits(x_BTD)
 
     def hidden(
-        self, tokens_BT: torch.Tensor, cache: list[LayerCache] | None = None, start: int = 0
+        self,
+        tokens_BT: torch.Tensor,
+        cache: list[LayerCache] | None = None,
+        start: int = 0,
+        places: Places | None = None,
     ) -> torch.Tensor:
         """Return the normalized residual stream after the last block, float[B, T, D]."""
         x_BTD = self.embedding(tokens_BT)
@@ -139,13 +152,15 @@ class Transformer(nn.Module):
         angles_TE = None
         if self.config.positions == "learned":
             self._require_positions(start + length)
-            x_BTD = x_BTD + self.position_table.weight[start : start + length]
+            table = self.position_table.weight
+            rows = table[start : start + length] if places is None else table[places.positions_BT]
+            x_BTD = x_BTD + rows
         else:
-            angles_TE = self._rotary_angles(start, length, x_BTD.device)
+            angles_TE = self._rotary_angles(start, length, x_BTD.device, places)
         x_BTD = x_BTD.to(self.compute_dtype)
         for number, block in enumerate(self.blocks):
             layer = cache[number] if cache is not None else None
-            x_BTD = block(x_BTD, angles_TE, layer, start)
+            x_BTD = block(x_BTD, angles_TE, layer, start, places)
         normed_BTD: torch.Tensor = self.norm(x_BTD)
         return normed_BTD
 
@@ -176,16 +191,17 @@ class Transformer(nn.Module):
             )
 
     def _rotary_angles(
-        self, start: int, length: int, device: torch.device
+        self, start: int, length: int, device: torch.device, places: Places | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         known = 0 if self._angles is None else self._angles[0].shape[0]
         if self._angles is None or known < start + length or self._angles[0].device != device:
-            config = self.config
             size = max(start + length, 2 * known if known else 0)
             with torch.inference_mode(False):  # they outlive an evaluation: training needs them too
-                cos, sin = rotary_angles(0, size, config.head_size, config.rope_theta, device)
+                cos, sin = rotary_angles(self.config, 0, size, device)
                 self._angles = cos.to(self.compute_dtype), sin.to(self.compute_dtype)
         cos, sin = self._angles
+        if places is not None:
+            return cos[places.positions_BT][:, None], sin[places.positions_BT][:, None]
         return cos[start : start + length], sin[start : start + length]
 
     def _padding_bias(self, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:

@@ -12,6 +12,7 @@ from .grid import Grid
 from .loss import token_nll
 from .model import Transformer
 from .optimizer import gradient_norm, gradients_of, scale_gradients, sum_gradients
+from .places import document_places
 
 
 class TrainingDivergedError(ValueError):
@@ -38,7 +39,8 @@ def accumulate(
     """Add the gradients of the batch's summed loss; return that sum, float64[]."""
     total = torch.zeros((), dtype=torch.float64, device=device)
     for part in batch.micro_batches(micro_batch_size, device):
-        logits_NV = model(part.tokens_BT).flatten(0, 1)
+        places = document_places(part.bounds_BN, device, model.compute_dtype)
+        logits_NV = model(part.tokens_BT, places=places).flatten(0, 1)
         nll_N = token_nll(logits_NV, part.labels_BT.flatten(), part.mask_BT.flatten(), model.tensor)
         loss = nll_N.sum()
         loss.backward()  # type: ignore[no-untyped-call]
