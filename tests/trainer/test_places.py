@@ -114,7 +114,8 @@ def test_flash_attention_is_told_the_same_bounds_as_the_mask() -> None:
     bounds_N, longest = flat_bounds(bounds_BN)
 
     places = document_places(bounds_BN, torch.device("cpu"), torch.float64)
-    assert places is not None and places.mask_B1TC is not None
+    assert places is not None
+    assert places.mask_B1TC is not None
     whole = torch.block_diag(*places.mask_B1TC[:, 0])
     expected = torch.zeros(96, 96)
     for start, stop in pairwise(bounds_N.tolist()):
