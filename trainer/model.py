@@ -24,11 +24,13 @@ from .parallel import Placement, check_layout, enter, leave, placement
 def resolve(config: ModelConfig) -> ModelConfig:
     """Return the config with the derived sizes (0) filled in; `max_positions` is left alone."""
     thirds = 8 if config.activation == "swiglu" else 12
+    ffn_size = config.ffn_size or -(-thirds * config.hidden_size // (3 * 64)) * 64
     return dataclasses.replace(
         config,
         num_kv_heads=config.num_kv_heads or config.num_heads,
         head_size=config.head_size or config.hidden_size // config.num_heads,
-        ffn_size=config.ffn_size or -(-thirds * config.hidden_size // (3 * 64)) * 64,
+        ffn_size=ffn_size,
+        expert_ffn_size=config.num_experts and (config.expert_ffn_size or ffn_size),
     )
 
 
