@@ -40,7 +40,8 @@ class ModelConfig:
     """A decoder; by default Llama's: RMSNorm, rotary positions, shared key/value heads, SwiGLU.
 
     Qwen3: query_key_norm and a head_size of its own. GPT-2: norm = "layer", positions = "learned",
-    activation = "gelu", biases.
+    activation = "gelu", biases. Mixtral, Qwen3-MoE: num_experts; DeepSeek: router_score = "sigmoid"
+    and num_shared_experts as well.
     """
 
     num_layers: int = 6
@@ -83,6 +84,29 @@ class ModelConfig:
     take init_std / sqrt(2 num_layers)."""
     vocab_multiple: int = 64
     """The embedding matrix is padded to a multiple of this many rows, whatever the layout."""
+    num_experts: int = 0
+    """Feed-forward layers of each block, of which every token takes a few (mixture of experts); 0:
+    one, which every token takes (dense)."""
+    experts_per_token: int = 2
+    """Experts that every token takes."""
+    expert_ffn_size: int = 0
+    """Inner width of one expert; 0: ffn_size."""
+    num_shared_experts: int = 0
+    """Experts that every token takes besides the chosen ones, computed as one wide one."""
+    router_score: Literal["softmax", "sigmoid"] = "softmax"
+    """How the router's outputs become scores: softmax over all experts, or a sigmoid of each."""
+    normalize_gates: bool = True
+    """Divide the chosen experts' scores by their sum, so that the weights of a token add up to 1."""
+    balance: Literal["bias", "loss", "none"] = "bias"
+    """What keeps experts evenly used. bias: a bias of each expert, added to its score in the choice
+    only, rises while it gets less than its share; loss: a term of the loss in each sequence."""
+    balance_loss_weight: float = 0.01
+    """balance = "loss": weight of the term, which is 1 where experts are used evenly."""
+    balance_bias_rate: float = 1e-3
+    """balance = "bias": what a step adds to or takes from each bias."""
+    router_z_loss_weight: float = 0.0
+    """Weight of the mean square of the logarithm of the router outputs' summed exponentials, which
+    keeps them small; 0: none."""
 
 
 def check_model(model: ModelConfig) -> None:
@@ -112,6 +136,8 @@ def check_model(model: ModelConfig) -> None:
             f"{model.num_heads}: every key/value head serves a whole group of query heads"
         )
     _check_rope_scaling(model)
+    if model.num_experts:
+        _check_experts(model)
 
 
 def _check_rope_scaling(model: ModelConfig) -> None:
@@ -147,4 +173,17 @@ def _check_rope_scaling(model: ModelConfig) -> None:
         raise ValueError(
             f"model.rope_scaling.beta_slow = {scaling.beta_slow} must lie between 0 and beta_fast "
             f"= {scaling.beta_fast}"
+        )
+
+
+def _check_experts(model: ModelConfig) -> None:
+    if not 1 <= model.experts_per_token <= model.num_experts:
+        raise ValueError(
+            f"model.experts_per_token = {model.experts_per_token} must lie between 1 and "
+            f"model.num_experts = {model.num_experts}: change one of them"
+        )
+    if model.biases:
+        raise ValueError(
+            f"model.biases = true and model.num_experts = {model.num_experts}: experts have no "
+            "biases. Set model.biases = false, or model.num_experts = 0 for a dense model"
         )
