@@ -14,6 +14,8 @@ from .config_model import ModelConfig
 from .grid import Ranks
 from .layers import Linear, RMSNorm
 from .parallel import enter, shares_kv_heads
+from .places import Places, attend
+from .rotary import rotate
 
 
 class LayerCache:
@@ -36,9 +38,10 @@ class LayerCache:
 class Attention(nn.Module):
     """Grouped-query attention (Ainslie et al. 2023, arXiv:2305.13245)."""
 
-    def __init__(self, config: ModelConfig, tensor: Ranks) -> None:
+    def __init__(self, config: ModelConfig, tensor: Ranks, sequence_parallel: bool = False) -> None:
         super().__init__()
         self.tensor = tensor
+        self.sequence_parallel = sequence_parallel
         self.head_width = config.head_size
         self.shares_kv_heads = shares_kv_heads(config, tensor)
         kv_heads = config.num_kv_heads
@@ -64,81 +67,48 @@ class Attention(nn.Module):
         angles_TE: tuple[torch.Tensor, torch.Tensor] | None,
         cache: LayerCache | None = None,
         start: int = 0,
+        places: Places | None = None,
     ) -> torch.Tensor:
         """Return what the attention adds to the residual stream.
 
         Args:
-            x_BTD: normalized residual stream, whole on every rank.
-            angles_TE: cos and sin of the T positions' rotary angles; None: nothing turns.
+            x_BTD: normalized residual stream, whole on every rank; with sequence_parallel this
+                rank's part of the sequence, and so is the result.
+            angles_TE: cos and sin of the T positions' rotary angles ([B, 1, T, E] with `places`);
+                None: nothing turns.
             cache: earlier positions, extended by these (generation only).
             start: position of x_BTD[:, 0].
+            places: what each token may see; None: all before it.
         """
-        x_BTD = enter(x_BTD, self.tensor)
+        x_BTD = enter(x_BTD, self.tensor, self.sequence_parallel)
         q_BHTE = self._norm(self.query_norm, self._heads(self.query(x_BTD)))
         k_BKTE = self._norm(self.key_norm, self._heads(self._kv(self.key, x_BTD)))
         if angles_TE is not None:
             q_BHTE, k_BKTE = rotate(q_BHTE, *angles_TE), rotate(k_BKTE, *angles_TE)
         v_BKTE = self._heads(self._kv(self.value, x_BTD))
-        mask_TC = None
         if cache is not None:
             k_BKTE, v_BKTE = cache.extend(start, k_BKTE, v_BKTE)
-            if start > 0 and q_BHTE.shape[2] > 1:
-                mask_TC = _causal_mask(q_BHTE.shape[2], k_BKTE.shape[2], x_BTD.device)
-        y_BHTE = F.scaled_dot_product_attention(
-            q_BHTE,
-            k_BKTE,
-            v_BKTE,
-            attn_mask=mask_TC,
-            is_causal=start == 0,
-            enable_gqa=q_BHTE.shape[1] != k_BKTE.shape[1],
-        )
-        out_BTD: torch.Tensor = self.output(y_BHTE.transpose(1, 2).flatten(2), self.tensor)
+        y_BHTE = attend(q_BHTE, k_BKTE, v_BKTE, places, start)
+        y_BTF = y_BHTE.transpose(1, 2).flatten(2)
+        out_BTD: torch.Tensor = self.output(y_BTF, self.tensor, self.sequence_parallel)
         return out_BTD
 
     def _norm(self, norm: RMSNorm | None, x_BHTE: torch.Tensor) -> torch.Tensor:
-        """Normalize heads; every rank has others, so `enter` sums the weight's gradient."""
         if norm is None:
             return x_BHTE
-        return norm.normalize(x_BHTE, enter(norm.weight, self.tensor))
+        normed_BHTE: torch.Tensor = norm(x_BHTE)
+        return normed_BHTE
 
     def _kv(self, linear: Linear, x_BTD: torch.Tensor) -> torch.Tensor:
         if not self.shares_kv_heads:
             projected: torch.Tensor = linear(x_BTD)
             return projected
-        # The other ranks use other heads, or the same: `enter` sums the weight's gradient.
-        weight = enter(linear.weight, self.tensor)
         first, count = self.kv_head * self.head_width, self.head_width
         bias = None
         if linear.bias is not None:
-            bias = enter(linear.bias, self.tensor).narrow(0, first, count).to(x_BTD.dtype)
-        return F.linear(x_BTD, weight.narrow(0, first, count).to(x_BTD.dtype), bias)
+            bias = linear.bias.narrow(0, first, count).to(x_BTD.dtype)
+        return F.linear(x_BTD, linear.weight.narrow(0, first, count).to(x_BTD.dtype), bias)
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
         """Turn [B, T, heads * E] into [B, heads, T, E]."""
         return x.view(*x.shape[:2], -1, self.head_width).transpose(1, 2)
-
-
-def rotary_angles(
-    start: int, length: int, width: int, theta: float, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return cos and sin, float64[length, width], of positions start .. start+length-1.
-
-    Dimensions i and i + width/2 of a head turn together by position * theta^(-2i/width)
-    (Su et al. 2021, arXiv:2104.09864, in the half-split order of the Llama files on the hub).
-    """
-    pairs = torch.arange(0, width, 2, dtype=torch.float64, device=device)
-    positions = torch.arange(start, start + length, dtype=torch.float64, device=device)
-    angles = torch.outer(positions, theta ** (-pairs / width))
-    angles = torch.cat([angles, angles], dim=1)
-    return angles.cos(), angles.sin()
-
-
-def rotate(x_BHTE: torch.Tensor, cos_TE: torch.Tensor, sin_TE: torch.Tensor) -> torch.Tensor:
-    """Turn each head's vectors by their positions' angles."""
-    first, second = x_BHTE.chunk(2, dim=3)
-    return x_BHTE * cos_TE + torch.cat([-second, first], dim=3) * sin_TE
-
-
-def _causal_mask(length: int, context: int, device: torch.device) -> torch.Tensor:
-    """Return bool[length, context]: the last `length` positions see themselves and before."""
-    return torch.ones(length, context, dtype=torch.bool, device=device).tril(context - length)

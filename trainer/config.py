@@ -40,6 +40,13 @@ class DataConfig:
     """Folder with train/ and validation/ prefixes; empty: `data` inside the run's output."""
     sequence_length: int = 512
     """Tokens of one sample."""
+    order: Literal["stable", "best_fit"] = "stable"
+    """stable: windows of the joined documents in a computed random order; best_fit: whole
+    documents packed into samples, padded, none cut unless it is longer than a sample."""
+    documents: Literal["auto", "joined", "separate"] = "auto"
+    """joined: attention, positions and loss go on across the documents of a sample; separate: each
+    document is a text of its own (its first token is no label, also in validation). auto: joined,
+    but separate with best_fit."""
     alpha: float = 0.7
     """Temperature of the blend: a language's share is its tokens to the power alpha, normalized;
     groups of one language share it by their tokens. 1: by size, 0: every language alike. Groups
@@ -138,6 +145,18 @@ class ParallelConfig:
     data_parallel_size: int = 0
     """Copies of the model; 0: as many as the GPUs (or, under torchrun, the ranks) allow, 1 on a
     CPU."""
+    expert_parallel_size: int = 1
+    """Data-parallel ranks that share the experts: each holds an equal part of them and gets their
+    tokens of all. Divides data_parallel_size and model.num_experts."""
+    sequence_parallel: bool = False
+    """Tensor-parallel ranks also share norms and the residual stream, each a part of the sequence:
+    less memory for activations, the same amount of communication."""
+    shard: Literal["none", "full", "hybrid"] = "none"
+    """none: every data-parallel rank holds weights, gradients and optimizer states whole; full: it
+    holds an equal part of each and fetches the weights of one block at a time (FSDP); hybrid: the
+    same among shard_size neighbours (the GPUs of a machine, say), whole among such groups."""
+    shard_size: int = 0
+    """shard = "hybrid": data-parallel ranks that share one copy; divides data_parallel_size."""
     threads_per_rank: int = 0
     """CPU threads of each rank; 0: usable cores divided by the ranks of this machine."""
 

@@ -16,12 +16,18 @@ from typing import Any
 import torch
 
 from .config_model import ModelConfig
-from .hugging_face_config import HuggingFaceError, from_hugging_face, read_config
+from .hugging_face_config import from_hugging_face, read_config
+from .hugging_face_error import HuggingFaceError
 from .hugging_face_names import file_tensors
 from .model import Transformer, placements
+from .sharding import assign
 
 _WITHOUT_PLACE = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias", "lm_head.weight")
 """Ends of names that files carry and that hold nothing: tables, masks, a tied head."""
+
+
+_STRETCHING = ("rope_theta", "rope_scaling", "max_positions")
+"""What a training may set anew, to go on with longer texts."""
 
 
 def imported_model(folder: str | Path, wanted: ModelConfig) -> ModelConfig:
@@ -29,7 +35,8 @@ def imported_model(folder: str | Path, wanted: ModelConfig) -> ModelConfig:
 
     Args:
         wanted: the [pretrain.model] of the run. What it changes must agree with the folder, but for
-            `init_std` and `vocab_multiple`, which are the run's own.
+            `init_std` and `vocab_multiple`, which are the run's own, and for `rope_theta`,
+            `rope_scaling` and `max_positions` of rotary positions, which stretch its context.
 
     Raises:
         HuggingFaceError: the folder cannot be read, or the two disagree.
@@ -39,6 +46,13 @@ def imported_model(folder: str | Path, wanted: ModelConfig) -> ModelConfig:
         found, init_std=wanted.init_std, vocab_multiple=wanted.vocab_multiple
     )
     default = ModelConfig()
+    if found.positions == "rotary":
+        stretched = {
+            name: getattr(wanted, name)
+            for name in _STRETCHING
+            if getattr(wanted, name) != getattr(default, name)
+        }
+        found = dataclasses.replace(found, **stretched)
     other = []
     for field in dataclasses.fields(ModelConfig):
         ours, theirs = getattr(wanted, field.name), getattr(found, field.name)
@@ -89,7 +103,7 @@ def load_hugging_face(model: Transformer, folder: str | Path) -> None:
     folder = Path(folder)
     parameters = dict(model.named_parameters())
     where = placements(model)
-    with _open(folder) as files, torch.no_grad():
+    with _open(folder) as files:
         left = set(files)
         for name, tensor in file_tensors(model.config).items():
             found = next((n for n in (name, name.split(".", 1)[1]) if n in files), None)
@@ -108,7 +122,7 @@ def load_hugging_face(model: Transformer, folder: str | Path) -> None:
                         f"{folder}: the tensor {found} has the shape {list(whole.shape)}, but "
                         f"config.json means {list(shape)} for {own}: the two do not belong together"
                     )
-                parameters[own].copy_(where[own].slice(fitted))
+                assign(parameters[own], where[own].slice(fitted))
     left = {name for name in left if not name.endswith(_WITHOUT_PLACE)}
     if left:
         raise HuggingFaceError(

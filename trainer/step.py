@@ -8,10 +8,18 @@ from dataclasses import dataclass
 import torch
 
 from .data import Batch
+from .gradients import (
+    clear_gradients,
+    gradient_norm,
+    gradients_of,
+    scale_gradients,
+    sum_gradients,
+)
 from .grid import Grid
 from .loss import token_nll
 from .model import Transformer
-from .optimizer import gradient_norm, gradients_of, scale_gradients, sum_gradients
+from .places import document_places
+from .router import Routing, balance_experts, collect_routing
 
 
 class TrainingDivergedError(ValueError):
@@ -30,6 +38,8 @@ class StepResult:
     """Valid tokens of the step."""
     stop: bool
     """Whether any rank was asked to stop."""
+    routing: Routing | None
+    """What the routers of a mixture of experts did."""
 
 
 def accumulate(
@@ -38,7 +48,11 @@ def accumulate(
     """Add the gradients of the batch's summed loss; return that sum, float64[]."""
     total = torch.zeros((), dtype=torch.float64, device=device)
     for part in batch.micro_batches(micro_batch_size, device):
-        logits_NV = model(part.tokens_BT).flatten(0, 1)
+        logits_NV = model(
+            part.tokens_BT,
+            places=document_places(part.bounds_BN, device, model.compute_dtype),
+            num_valid_B=part.mask_BT.sum(dim=1),
+        ).flatten(0, 1)
         nll_N = token_nll(logits_NV, part.labels_BT.flatten(), part.mask_BT.flatten(), model.tensor)
         loss = nll_N.sum()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -71,16 +85,18 @@ def take_step(
     loss = accumulate(model, batch, micro_batch_size, device)
     counts = torch.tensor([batch.num_valid, stop], dtype=torch.float64, device=device)
     totals = grid.world.sum(torch.cat([loss[None], counts])) / grid.tensor.size
-    gradients = gradients_of(model.parameters())
-    sum_gradients(gradients, grid.data)
+    gradients = gradients_of(model)
+    sum_gradients(model, gradients, grid)
     norm = gradient_norm(model, gradients, grid)
-    norm = scale_gradients(gradients, norm, totals[1], clip_norm)
+    norm = scale_gradients(list(gradients.values()), norm, totals[1], clip_norm)
+    routing = collect_routing(model, grid.data)
     loss_sum, num_tokens, stops = totals.tolist()
     result = StepResult(
         loss=loss_sum / max(1.0, num_tokens),
         gradient_norm=norm.item(),
         num_tokens=int(num_tokens),
         stop=stops > 0,
+        routing=routing,
     )
     if not math.isfinite(result.loss) or not math.isfinite(result.gradient_norm):
         raise TrainingDivergedError(
@@ -91,6 +107,7 @@ def take_step(
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
     optimizer.step()
-    for parameter in model.parameters():
-        parameter.grad = None
+    if routing is not None:
+        balance_experts(model, routing)
+    clear_gradients(model)
     return result
