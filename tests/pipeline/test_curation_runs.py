@@ -1,7 +1,7 @@
 """Filters, identification, redaction, decontamination and passages together, as a config has them.
 
-The complete example in configs/ is run on small texts: after kills, by more workers, in any order of
-files, and on documents that are made to be slow.
+The complete example in configs/ is run on small texts: after kills, by more workers, in another
+order of files, and on documents that are made to be slow.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ import pytest
 from gristmill.indexed_dataset import find_prefixes
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "multilingual.toml"
-QUESTION = "Which of the seven bridges did the clockmaker cross before the lamps were lit that night?"
+QUESTION = (
+    "Which of the seven bridges did the clockmaker cross before the lamps were lit that night?"
+)
 STAGES = ("evaluations", "contamination", "quantiles", "filters")
 
 Rows = list[dict[str, object]]
@@ -41,10 +43,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory, sample_texts: list[tuple[st
     for language in languages:
         texts = [text for name, text in sample_texts if name == language]
         rows: Rows = []
-        for number in range(40 if texts else 0):
+        for number in range(24 if texts else 0):
             lines = chance.choices(texts, k=4)
             lines.insert(chance.randrange(4), "Mail me@example.org, or use 8.8.8.8 for names.")
-            if number % 10 == 0:
+            if number % 8 == 0:
                 lines.insert(2, QUESTION)
             row = {"text": "\n".join(lines), "url": f"https://{language}.org/{number}"}
             rows.append(row if number % 2 else {**row, "language": language})
@@ -57,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, sample_texts: list[tuple[st
         '"evaluations/*.jsonl"': f'"{folder}/evaluations/*.jsonl"',
         "vocab_size = 64_000": "vocab_size = 600",
         "validation_fraction = 0.01": "validation_fraction = 0.1",
-        "[preprocess.clean]\n": "[preprocess.clean]\nunit_bytes = 30_000\n",
+        "[preprocess.clean]\n": "[preprocess.clean]\nunit_bytes = 60_000\n",
     }.items():
         assert name in config, name
         config = config.replace(name, value)
@@ -67,7 +69,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, sample_texts: list[tuple[st
 
 def command(folder: Path, output: Path, *words: str) -> list[str]:
     config = str(folder / "small.toml")
-    main = [sys.executable, "-m", "gristmill.cli", "preprocess", config, "--run.output"]
+    main = [sys.executable, "-m", "gristmill.cli", "preprocess", config, "--output"]
     return [*main, str(output), *words]
 
 
@@ -80,7 +82,7 @@ def run(folder: Path, output: Path, *words: str) -> str:
 @pytest.fixture(scope="module")
 def whole(folder: Path) -> Path:
     """The output of one run that was left alone."""
-    run(folder, folder / "run", "--run.workers", "1")
+    run(folder, folder / "run", "--workers", "1")
     return folder / "run"
 
 
@@ -90,6 +92,7 @@ def content(output: Path) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in sorted(files.items()) if name not in skipped}
 
 
+@pytest.mark.slow
 def test_the_example_runs_to_token_files_and_accounts_for_every_document(whole: Path) -> None:
     report = json.loads((whole / "report.json").read_text())
 
@@ -107,14 +110,7 @@ def test_the_example_runs_to_token_files_and_accounts_for_every_document(whole: 
 
 
 @pytest.mark.slow
-def test_two_workers_write_the_same_bytes(folder: Path, whole: Path, tmp_path: Path) -> None:
-    run(folder, tmp_path / "two", "--run.workers", "2")
-
-    assert content(tmp_path / "two") == content(whole)
-
-
-@pytest.mark.slow
-def test_another_order_of_files_writes_the_same_bytes(
+def test_two_workers_and_another_order_of_files_write_the_same_bytes(
     folder: Path, whole: Path, tmp_path: Path
 ) -> None:
     files = sorted((str(path) for path in (folder / "texts").iterdir()), reverse=True)
@@ -125,33 +121,40 @@ def test_another_order_of_files_writes_the_same_bytes(
     other.mkdir()
     (other / "small.toml").write_text(text.replace(pattern, f"path = {json.dumps(files)}"))
 
-    run(other, tmp_path / "out", "--run.workers", "1")
+    run(other, tmp_path / "out", "--workers", "2")
 
-    assert content(tmp_path / "out").keys() == content(whole).keys()
-    for part in ("documents", "contamination", "filters", "verdicts", "cuts", "data"):
-        assert content(tmp_path / "out" / part) == content(whole / part), part
+    assert content(tmp_path / "out") == content(whole)
+
+
+@pytest.fixture(scope="module")
+def filtered(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a run that was left alone and ended after the filters."""
+    output = tmp_path_factory.mktemp("filtered") / "run"
+    run(folder, output, "--workers", "1", "--until", "filters")
+    return output
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_run_killed_anywhere_in_the_filters_ends_with_the_same_bytes(
-    folder: Path, whole: Path, tmp_path: Path, stage: str
+    folder: Path, filtered: Path, tmp_path: Path, stage: str
 ) -> None:
     chance = random.Random(stage)
     output = tmp_path / "out"
-    for kill in range(2):
-        words = command(folder, output, "--run.workers", "2")
-        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while process.poll() is None and not list((output / "work" / stage).glob("*")):
-            time.sleep(0.002)
-        time.sleep(chance.random() * 0.05)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert kill or not (output / "report.json").exists(), "it ended before it was killed"
+    words = ("--workers", "2", "--until", "filters")
+    process = subprocess.Popen(
+        command(folder, output, *words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while process.poll() is None and not list((output / "work" / stage).glob("*")):
+        time.sleep(0.002)
+    time.sleep(chance.random() * 0.03)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (output / "report.json").exists(), "it ended before it was killed"
 
-    run(folder, output, "--run.workers", "2")
+    run(folder, output, *words)
 
-    assert content(output) == content(whole)
+    assert content(output) == content(filtered)
 
 
 def bounded(process_bytes: int) -> None:
@@ -174,9 +177,11 @@ def test_documents_made_to_be_slow_pass_all_filters_in_bounded_time_and_memory(
     evaluation = [{"question": QUESTION}, {"question": "漢" * 10_000}, {"question": "1. " * 10_000}]
     write(tmp_path / "evaluations" / "bad.jsonl", [*evaluation, {"question": "x" * 1_000_000}])
     config = (folder / "small.toml").read_text().replace(str(folder), str(tmp_path))
-    config = config.replace("unit_bytes = 30_000\n", "").replace("words = 13\n", "words = 13\nmin_share = 0.5\n")
+    config = config.replace("unit_bytes = 60_000\n", "").replace(
+        "words = 13\n", "words = 13\nmin_share = 0.5\n"
+    )
     (tmp_path / "small.toml").write_text(config)
-    words = command(tmp_path, tmp_path / "out", "--run.workers", "1", "--until", "dedup")
+    words = command(tmp_path, tmp_path / "out", "--workers", "1", "--until", "dedup")
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         words, capture_output=True, text=True, preexec_fn=lambda: bounded(3_000_000_000)
