@@ -40,6 +40,8 @@ class PreprocessArguments:
     """Say what would be done, with sizes, memory and time, and do nothing."""
     until: Literal["clean", "filters", "dedup", "tokenizer", "tokenize", "pack"] = "pack"
     """Stop after this stage."""
+    write_kept: bool = False
+    """Write the kept documents as Parquet to OUTPUT/kept too, without the passages that are cut."""
     config: Annotated[PreprocessConfig, arg(name="")] = field(default_factory=PreprocessConfig)
 
 

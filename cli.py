@@ -60,6 +60,7 @@ def preprocess(arguments: PreprocessArguments) -> None:
         output=output,
         workers=arguments.run.workers,
         until=arguments.until,
+        write_kept=arguments.write_kept,
         # Not before it is known that the run can start: the folder may be another run's.
         on_start=lambda: save_config(
             output / "config.toml", arguments.run, preprocess=arguments.config
