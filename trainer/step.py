@@ -18,6 +18,7 @@ from .gradients import (
 from .grid import Grid
 from .loss import token_nll
 from .model import Transformer
+from .places import document_places
 from .router import Routing, balance_experts, collect_routing
 
 
@@ -47,8 +48,11 @@ def accumulate(
     """Add the gradients of the batch's summed loss; return that sum, float64[]."""
     total = torch.zeros((), dtype=torch.float64, device=device)
     for part in batch.micro_batches(micro_batch_size, device):
-        num_valid_B = part.mask_BT.sum(dim=1)
-        logits_NV = model(part.tokens_BT, num_valid_B=num_valid_B).flatten(0, 1)
+        logits_NV = model(
+            part.tokens_BT,
+            places=document_places(part.bounds_BN, device, model.compute_dtype),
+            num_valid_B=part.mask_BT.sum(dim=1),
+        ).flatten(0, 1)
         nll_N = token_nll(logits_NV, part.labels_BT.flatten(), part.mask_BT.flatten(), model.tensor)
         loss = nll_N.sum()
         loss.backward()  # type: ignore[no-untyped-call]
