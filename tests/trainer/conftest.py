@@ -49,7 +49,7 @@ def run_ranks() -> Callable[..., None]:
             )
             for rank in range(size)
         ]
-        errors = [rank.communicate(timeout=180)[1] for rank in ranks]
+        errors = [rank.communicate(timeout=600)[1] for rank in ranks]
         assert all(rank.returncode == 0 for rank in ranks), "\n".join(errors)[-4000:]
 
     return run

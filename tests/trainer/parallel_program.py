@@ -4,6 +4,7 @@ For each case it builds its part of the model, computes loss and gradients, take
 what it has. The tests compare that with the same computation in one process.
 
 Usage: parallel_program.py OUTPUT LAYOUT:MODEL,MODEL,...  ...
+       parallel_program.py OUTPUT LAYOUT:resumeSTEPS ...
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
@@ -34,7 +38,7 @@ from gristmill.trainer.loss import token_nll
 from gristmill.trainer.model import Transformer, initialize, resolve
 from gristmill.trainer.optimizer import make_optimizer
 from gristmill.trainer.router import collect_routing
-from gristmill.trainer.sharding import shard_model
+from gristmill.trainer.sharding import local_part, shard_model
 from gristmill.trainer.step import accumulate, take_step
 
 SMALL: dict[str, Any] = {
@@ -151,6 +155,18 @@ def parts(state: CheckpointState, prefix: str) -> dict[str, Part]:
     return found
 
 
+def step(model: Transformer, optimizer: Any, data: Batch, grid: Grid, micro_batch_size: int) -> Any:
+    return take_step(
+        model,
+        optimizer,
+        data,
+        grid,
+        micro_batch_size=micro_batch_size,
+        learning_rate=1e-2,
+        clip_norm=0.5,
+    )
+
+
 def compute(
     name: str,
     grid: Grid,
@@ -175,25 +191,15 @@ def compute(
     num_tokens = grid.data.sum(torch.tensor(float(data.num_valid), dtype=torch.float64))
     scale_gradients(list(gradients.values()), norm, num_tokens, clip_norm=0)
     # Moments lie as gradients do: in their place it is known where the gradients lie.
-    state.tensors(0)
-    for parameter in optimizer.state:
-        optimizer.state[parameter]["exp_avg"].copy_(parameter.grad)
+    for key, moment in state.tensors(0).items():
+        if key.startswith("mean."):
+            local_part(moment).copy_(gradients[key.removeprefix("mean.")])
     found = parts(state, "mean.")
-    optimizer.state.clear()
+    optimizer = make_optimizer(model, OptimizerConfig())
+    state = CheckpointState(model, optimizer, grid)
     clear_gradients(model)
     collect_routing(model, grid.data)
-    steps = [
-        take_step(
-            model,
-            optimizer,
-            data,
-            grid,
-            micro_batch_size=micro_batch_size,
-            learning_rate=1e-2,
-            clip_norm=0.5,
-        )
-        for _ in range(2)
-    ]
+    steps = [step(model, optimizer, data, grid, micro_batch_size) for _ in range(2)]
     routing = steps[0].routing
     return {
         "loss": [step.loss for step in steps],
@@ -204,6 +210,24 @@ def compute(
         "gradients": found,
         "weights": parts(state, "weight."),
     }
+
+
+def resume(name: str, grid: Grid, folder: Path, steps: int, **kind: Any) -> dict[str, Any]:
+    """Load a checkpoint after `steps` steps, if there are any, take another, save in `folder`.
+
+    Returns the step's loss and this rank's part of everything that was saved.
+    """
+    model = build(name, grid, **kind)
+    data = batch(model.vocab_size, grid.data.rank, grid.data.size)
+    optimizer = make_optimizer(model, OptimizerConfig())
+    state = CheckpointState(model, optimizer, grid)
+    if steps:
+        before = FileSystemReader(folder / str(steps))
+        load(state.tensors(steps), storage_reader=before, no_dist=state.in_one_process)
+    loss = step(model, optimizer, data, grid, 2).loss
+    after = FileSystemWriter(folder / str(steps + 1))
+    save(state.tensors(steps + 1), storage_writer=after, no_dist=state.in_one_process)
+    return {"loss": loss, "state": parts(state, "")}
 
 
 def losses(tensor: Ranks) -> dict[str, Any]:
@@ -233,6 +257,14 @@ def main() -> None:
     dist.init_process_group("gloo")
     for word in sys.argv[2:]:
         name, _, models = word.partition(":")
+        if models.startswith("resume"):
+            steps = int(models.removeprefix("resume"))
+            parallel, _ = layout(name)
+            kind = {"sequence_parallel": parallel.sequence_parallel}
+            chain = Path(sys.argv[1]) / "chain"
+            found = resume("experts", make_grid(parallel), chain, steps, **kind)
+            torch.save(found, chain / f"{name}-rank{dist.get_rank()}.pt")
+            continue
         parallel, dtype = layout(name)
         grid = make_grid(parallel)
         results: dict[str, Any] = {
