@@ -14,6 +14,7 @@ from .config_model import ModelConfig
 from .grid import Ranks
 from .layers import Linear, RMSNorm
 from .parallel import enter, shares_kv_heads
+from .products import can_multiply, product
 
 
 class LayerCache:
@@ -84,6 +85,9 @@ class Attention(nn.Module):
             k_BKTE, v_BKTE = cache.extend(start, k_BKTE, v_BKTE)
             if start > 0 and q_BHTE.shape[2] > 1:
                 mask_TC = _causal_mask(q_BHTE.shape[2], k_BKTE.shape[2], x_BTD.device)
+        dtype = x_BTD.dtype
+        if not can_multiply(dtype, x_BTD.device):
+            q_BHTE, k_BKTE, v_BKTE = q_BHTE.float(), k_BKTE.float(), v_BKTE.float()
         y_BHTE = F.scaled_dot_product_attention(
             q_BHTE,
             k_BKTE,
@@ -91,7 +95,7 @@ class Attention(nn.Module):
             attn_mask=mask_TC,
             is_causal=start == 0,
             enable_gqa=q_BHTE.shape[1] != k_BKTE.shape[1],
-        )
+        ).to(dtype)
         out_BTD: torch.Tensor = self.output(y_BHTE.transpose(1, 2).flatten(2), self.tensor)
         return out_BTD
 
@@ -110,8 +114,8 @@ class Attention(nn.Module):
         first, count = self.kv_head * self.head_width, self.head_width
         bias = None
         if linear.bias is not None:
-            bias = enter(linear.bias, self.tensor).narrow(0, first, count).to(x_BTD.dtype)
-        return F.linear(x_BTD, weight.narrow(0, first, count).to(x_BTD.dtype), bias)
+            bias = enter(linear.bias, self.tensor).narrow(0, first, count)
+        return product(x_BTD, weight.narrow(0, first, count), bias)
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
         """Turn [B, T, heads * E] into [B, heads, T, E]."""

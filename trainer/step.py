@@ -9,7 +9,6 @@ import torch
 
 from .data import Batch
 from .grid import Grid
-from .loss import token_nll
 from .model import Transformer
 from .optimizer import gradient_norm, gradients_of, scale_gradients, sum_gradients
 
@@ -33,14 +32,16 @@ class StepResult:
 
 
 def accumulate(
-    model: Transformer, batch: Batch, micro_batch_size: int, device: torch.device
+    model: Transformer,
+    batch: Batch,
+    micro_batch_size: int,
+    device: torch.device,
+    loss_chunk_tokens: int = 0,
 ) -> torch.Tensor:
     """Add the gradients of the batch's summed loss; return that sum, float64[]."""
     total = torch.zeros((), dtype=torch.float64, device=device)
     for part in batch.micro_batches(micro_batch_size, device):
-        logits_NV = model(part.tokens_BT).flatten(0, 1)
-        nll_N = token_nll(logits_NV, part.labels_BT.flatten(), part.mask_BT.flatten(), model.tensor)
-        loss = nll_N.sum()
+        loss = model.loss(part.tokens_BT, part.labels_BT, part.mask_BT, loss_chunk_tokens)
         loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     return total
