@@ -37,9 +37,12 @@ class LayerCache:
 class Attention(nn.Module):
     """Grouped-query attention (Ainslie et al. 2023, arXiv:2305.13245)."""
 
-    def __init__(self, config: ModelConfig, tensor: Ranks) -> None:
+    def __init__(
+        self, config: ModelConfig, tensor: Ranks, sequence_parallel: bool = False
+    ) -> None:
         super().__init__()
         self.tensor = tensor
+        self.sequence_parallel = sequence_parallel
         self.head_width = config.head_size
         self.shares_kv_heads = shares_kv_heads(config, tensor)
         kv_heads = config.num_kv_heads
@@ -69,12 +72,13 @@ class Attention(nn.Module):
         """Return what the attention adds to the residual stream.
 
         Args:
-            x_BTD: normalized residual stream, whole on every rank.
+            x_BTD: normalized residual stream, whole on every rank; with sequence_parallel this
+                rank's part of the sequence, and so is the result.
             angles_TE: cos and sin of the T positions' rotary angles; None: nothing turns.
             cache: earlier positions, extended by these (generation only).
             start: position of x_BTD[:, 0].
         """
-        x_BTD = enter(x_BTD, self.tensor)
+        x_BTD = enter(x_BTD, self.tensor, self.sequence_parallel)
         q_BHTE = self._norm(self.query_norm, self._heads(self.query(x_BTD)))
         k_BKTE = self._norm(self.key_norm, self._heads(self._kv(self.key, x_BTD)))
         if angles_TE is not None:
@@ -96,26 +100,25 @@ class Attention(nn.Module):
             is_causal=start == 0,
             enable_gqa=q_BHTE.shape[1] != k_BKTE.shape[1],
         ).to(dtype)
-        out_BTD: torch.Tensor = self.output(y_BHTE.transpose(1, 2).flatten(2), self.tensor)
+        y_BTF = y_BHTE.transpose(1, 2).flatten(2)
+        out_BTD: torch.Tensor = self.output(y_BTF, self.tensor, self.sequence_parallel)
         return out_BTD
 
     def _norm(self, norm: RMSNorm | None, x_BHTE: torch.Tensor) -> torch.Tensor:
-        """Normalize heads; every rank has others, so `enter` sums the weight's gradient."""
         if norm is None:
             return x_BHTE
-        return norm.normalize(x_BHTE, enter(norm.weight, self.tensor))
+        normed_BHTE: torch.Tensor = norm(x_BHTE)
+        return normed_BHTE
 
     def _kv(self, linear: Linear, x_BTD: torch.Tensor) -> torch.Tensor:
         if not self.shares_kv_heads:
             projected: torch.Tensor = linear(x_BTD)
             return projected
-        # The other ranks use other heads, or the same: `enter` sums the weight's gradient.
-        weight = enter(linear.weight, self.tensor)
         first, count = self.kv_head * self.head_width, self.head_width
         bias = None
         if linear.bias is not None:
-            bias = enter(linear.bias, self.tensor).narrow(0, first, count)
-        return product(x_BTD, weight.narrow(0, first, count), bias)
+            bias = linear.bias.narrow(0, first, count)
+        return product(x_BTD, linear.weight.narrow(0, first, count), bias)
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
         """Turn [B, T, heads * E] into [B, heads, T, E]."""

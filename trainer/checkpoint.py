@@ -6,8 +6,8 @@
         tokenizer/        copy of the tokenizer, so that the folder alone can generate text
 
 Every rank writes its slices into a folder with another name, which is renamed when all is on
-disk. Slices become DTensors here and only here: the checkpoint knows the whole tensors, so that
-another layout, or one process, can read them.
+disk. The checkpoint knows the whole tensors (checkpoint_state.py), so that another layout, or one
+process, can read them.
 """
 
 from __future__ import annotations
@@ -31,14 +31,13 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.tensor import DTensor, Replicate, Shard
 
 from ..indexed_dataset.atomic import disk_full, sync_file, sync_folder
+from .checkpoint_state import CheckpointState, weights_of
 from .config import PretrainConfig, from_dict, to_dict
+from .config_model import ModelConfig
 from .grid import Grid
-from .model import Transformer, placements, resolve
-from .optimizer import optimizer_state
+from .model import Transformer, resolve
 
 SCHEMA_VERSION = 1
 FACTS = "checkpoint.json"
@@ -66,7 +65,7 @@ class Facts:
     data: dict[str, Any]
     """Position in the data, and what identifies it: `TrainingData.state`."""
     layout: dict[str, int]
-    """tensor and data: number of ranks that wrote it."""
+    """tensor, data, expert, shard: the number of ranks on each axis that wrote it."""
 
     def to_json(self, files: Mapping[str, int]) -> str:
         """Return the text of checkpoint.json."""
@@ -160,13 +159,8 @@ class Checkpointer:
         self, output: Path, model: Transformer, optimizer: torch.optim.AdamW, grid: Grid
     ) -> None:
         self._folder = output / "checkpoints"
-        self._model = model
-        self._optimizer = optimizer
         self._grid = grid
-        self._mesh: DeviceMesh | None = None
-        if grid.world.size > 1:
-            kind = model.norm.weight.device.type
-            self._mesh = init_device_mesh(kind, (grid.data.size, grid.tensor.size))
+        self._state = CheckpointState(model, optimizer, grid)
 
     def save(self, facts: Facts, tokenizer: Path | None, keep_last: int) -> Path:
         """Write the checkpoint of `facts.step` and remove those that are too old.
@@ -189,7 +183,11 @@ class Checkpointer:
         try:
             writer = FileSystemWriter(unfinished / "state")
             with _quiet():
-                save(self._state(facts.step), storage_writer=writer, no_dist=self._mesh is None)
+                save(
+                    self._state.tensors(facts.step),
+                    storage_writer=writer,
+                    no_dist=self._state.in_one_process,
+                )
             if self._grid.is_main:
                 _finish(unfinished, final, facts, tokenizer)
                 _prune(self._folder, keep_last)
@@ -211,27 +209,10 @@ class Checkpointer:
         Raises:
             CheckpointError: the files cannot be read.
         """
-        _load(self._state(facts.step), folder, no_dist=self._mesh is None)
-
-    def _state(self, steps: int) -> dict[str, Any]:
-        state = {
-            f"weight.{name}": parameter.detach()
-            for name, parameter in self._model.named_parameters()
-        }
-        for kind, moments in optimizer_state(self._model, self._optimizer, steps).items():
-            state |= {f"{kind}.{name}": moment for name, moment in moments.items()}
-        if self._mesh is None:
-            return dict(state)
-        where = placements(self._model)
-        whole: dict[str, Any] = {}
-        for key, local in state.items():
-            dimension = where[key.split(".", 1)[1]].dimension
-            cut = Replicate() if dimension is None else Shard(dimension)
-            whole[key] = DTensor.from_local(local, self._mesh, [Replicate(), cut], run_check=False)
-        return whole
+        _load(self._state.tensors(facts.step), folder, no_dist=self._state.in_one_process)
 
     def _barrier(self) -> None:
-        if self._mesh is not None:
+        if not self._state.in_one_process:
             dist.barrier()
 
 
@@ -241,7 +222,7 @@ def load_weights(model: Transformer, folder: Path) -> None:
     Raises:
         CheckpointError: the files cannot be read.
     """
-    load_tensors({f"weight.{n}": value.detach() for n, value in model.named_parameters()}, folder)
+    load_tensors({f"weight.{name}": value for name, value in weights_of(model).items()}, folder)
 
 
 def load_tensors(state: dict[str, torch.Tensor], folder: Path) -> None:
@@ -310,6 +291,16 @@ def _full_disk_error(error: BaseException) -> OSError | None:
     return None
 
 
+def _describe_experts(model: ModelConfig) -> dict[str, str]:
+    if not model.num_experts:
+        return {}
+    shared = f", {model.num_shared_experts} shared" if model.num_shared_experts else ""
+    return {
+        "experts": f"{model.num_experts} of width {model.expert_ffn_size} in each layer, "
+        f"{model.experts_per_token} for each token{shared}"
+    }
+
+
 def describe_checkpoint(path: str | os.PathLike[str]) -> str:
     """Return what a checkpoint (or the newest one of a run) holds, as a few lines of text."""
     folder = locate(path)
@@ -323,6 +314,7 @@ def describe_checkpoint(path: str | os.PathLike[str]) -> str:
         "model": f"{model.num_layers} layers, hidden size {model.hidden_size}, {model.num_heads} "
         f"heads, {model.num_kv_heads} key/value heads, feed-forward {model.ffn_size}, "
         f"{'tied' if model.tied_embeddings else 'untied'} embeddings",
+        **_describe_experts(model),
         "vocabulary": f"{facts.vocab_size:,} ids",
         "written by": f"{facts.layout['tensor']} tensor-parallel x {facts.layout['data']} "
         "data-parallel ranks",

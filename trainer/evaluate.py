@@ -23,6 +23,7 @@ from .data import check_ids, read_batch
 from .grid import Grid, Ranks
 from .loss import token_nll
 from .model import Transformer
+from .sharding import gather_nothing
 
 _COUNT_CHUNK_TOKENS = 8 << 20
 
@@ -69,7 +70,7 @@ class Evaluation:
         return cls(groups, Score(**values["total"]), values["complete"])
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def evaluate(
     model: Transformer,
     validation: Mapping[str, SampleDataset],
@@ -110,6 +111,7 @@ def evaluate(
                 sums[group, 2] += unigram_nll[labels].sum()
             if token_bytes is not None:
                 sums[group, 3] += int(token_bytes[labels].sum(dtype=np.int64))
+    _wait_for_others(model, validation, len(windows), len(mine), grid.data.size, batch_size)
     sums = _sum_over_copies(sums, grid.data, model.norm.weight.device)
     text_bytes = [
         _text_bytes(validation[name], int(sums[number, 0]), sums[number, 3], token_bytes)
@@ -194,6 +196,25 @@ def _chosen_windows(num_windows: int, max_windows: int) -> list[int]:
 def _parts(items: list[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def _wait_for_others(
+    model: Transformer,
+    validation: Mapping[str, SampleDataset],
+    num_windows: int,
+    num_mine: int,
+    num_ranks: int,
+    batch_size: int,
+) -> None:
+    """Compute as many batches as the rank with most windows: others fetch weights from this one.
+
+    (Or send it tokens of experts.)
+    """
+    most = -(-(-(-num_windows // num_ranks)) // batch_size)
+    for _ in range(most - -(-num_mine // batch_size)):
+        length = next(iter(validation.values())).sequence_length
+        model(torch.zeros(1, length, dtype=torch.int64, device=model.norm.weight.device))
+    gather_nothing(model)
 
 
 def _nll(

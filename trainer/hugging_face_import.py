@@ -19,6 +19,7 @@ from .config_model import ModelConfig
 from .hugging_face_config import HuggingFaceError, from_hugging_face, read_config
 from .hugging_face_names import file_tensors
 from .model import Transformer, placements
+from .sharding import assign
 
 _WITHOUT_PLACE = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias", "lm_head.weight")
 """Ends of names that files carry and that hold nothing: tables, masks, a tied head."""
@@ -89,7 +90,7 @@ def load_hugging_face(model: Transformer, folder: str | Path) -> None:
     folder = Path(folder)
     parameters = dict(model.named_parameters())
     where = placements(model)
-    with _open(folder) as files, torch.no_grad():
+    with _open(folder) as files:
         left = set(files)
         for name, tensor in file_tensors(model.config).items():
             found = next((n for n in (name, name.split(".", 1)[1]) if n in files), None)
@@ -108,7 +109,7 @@ def load_hugging_face(model: Transformer, folder: str | Path) -> None:
                         f"{folder}: the tensor {found} has the shape {list(whole.shape)}, but "
                         f"config.json means {list(shape)} for {own}: the two do not belong together"
                     )
-                parameters[own].copy_(where[own].slice(fitted))
+                assign(parameters[own], where[own].slice(fitted))
     left = {name for name in left if not name.endswith(_WITHOUT_PLACE)}
     if left:
         raise HuggingFaceError(

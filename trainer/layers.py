@@ -23,16 +23,19 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_outputs, num_inputs))
         self.bias = nn.Parameter(torch.empty(num_outputs)) if bias else None
 
-    def forward(self, x: torch.Tensor, partial: Ranks | None = None) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, partial: Ranks | None = None, sequence_parallel: bool = False
+    ) -> torch.Tensor:
         """Map [..., num_inputs] to [..., num_outputs].
 
         Args:
             partial: the ranks that hold the other input columns: their products are summed before
                 the bias is added, once.
+            sequence_parallel: with `partial`: return this rank's part of the sequence.
         """
         if partial is None or partial.group is None:
             return product(x, self.weight, self.bias)
-        y = leave(product(x, self.weight), partial)
+        y = leave(product(x, self.weight), partial, sequence_parallel)
         return y if self.bias is None else y + self.bias.to(x.dtype)
 
 
@@ -46,11 +49,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalize the last dimension."""
-        return self.normalize(x, self.weight)
-
-    def normalize(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """Normalize the last dimension with a weight that has passed `enter`, say."""
-        return F.rms_norm(_wide(x), weight.shape, weight, self.epsilon).to(x.dtype)
+        return F.rms_norm(wide(x), self.weight.shape, self.weight, self.epsilon).to(x.dtype)
 
 
 class LayerNorm(nn.Module):
@@ -64,8 +63,8 @@ class LayerNorm(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalize the last dimension."""
-        wide = F.layer_norm(_wide(x), self.weight.shape, self.weight, self.bias, self.epsilon)
-        return wide.to(x.dtype)
+        y = F.layer_norm(wide(x), self.weight.shape, self.weight, self.bias, self.epsilon)
+        return y.to(x.dtype)
 
 
 def make_norm(config: ModelConfig) -> RMSNorm | LayerNorm:
@@ -77,10 +76,13 @@ def make_norm(config: ModelConfig) -> RMSNorm | LayerNorm:
 class FeedForward(nn.Module):
     """SwiGLU (Shazeer 2020, arXiv:2002.05202), or GELU between two matrices as in GPT-2."""
 
-    def __init__(self, config: ModelConfig, tensor: Ranks) -> None:
+    def __init__(
+        self, config: ModelConfig, ffn_size: int, tensor: Ranks, sequence_parallel: bool = False
+    ) -> None:
         super().__init__()
         self.tensor = tensor
-        inner = config.ffn_size // tensor.size
+        self.sequence_parallel = sequence_parallel
+        inner = ffn_size // tensor.size
         if config.activation == "swiglu":
             self.gate: Linear | None = Linear(config.hidden_size, inner, config.biases)
         else:
@@ -90,15 +92,26 @@ class FeedForward(nn.Module):
 
     def forward(self, x_BTD: torch.Tensor) -> torch.Tensor:
         """Return what the layer adds to the residual stream."""
-        x_BTD = enter(x_BTD, self.tensor)
-        up_BTF = self.up(x_BTD)
-        if self.gate is None:
-            inner_BTF = F.gelu(up_BTF, approximate="tanh")
-        else:
-            inner_BTF = F.silu(self.gate(x_BTD)) * up_BTF
-        out_BTD: torch.Tensor = self.down(inner_BTF, self.tensor)
+        x_BTD = enter(x_BTD, self.tensor, self.sequence_parallel)
+        inner_BTF = self._inner(x_BTD)
+        out_BTD: torch.Tensor = self.down(inner_BTF, self.tensor, self.sequence_parallel)
         return out_BTD
 
+    def partial(self, x_BTD: torch.Tensor) -> torch.Tensor:
+        """Return this rank's part of the sum over ranks, for a whole x that has entered."""
+        out_BTD: torch.Tensor = self.down(self._inner(x_BTD))
+        return out_BTD
 
-def _wide(x: torch.Tensor) -> torch.Tensor:
+    def _inner(self, x_BTD: torch.Tensor) -> torch.Tensor:
+        up_BTF = self.up(x_BTD)
+        return activate(None if self.gate is None else self.gate(x_BTD), up_BTF)
+
+
+def activate(gate: torch.Tensor | None, up: torch.Tensor) -> torch.Tensor:
+    """Return what lies between the matrices of a feed-forward layer."""
+    return F.gelu(up, approximate="tanh") if gate is None else F.silu(gate) * up
+
+
+def wide(x: torch.Tensor) -> torch.Tensor:
+    """Return x in float32, or in its own format if that is wider."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x

@@ -17,10 +17,12 @@ from torch import nn
 from .attention import Attention, LayerCache, rotary_angles
 from .chunked_loss import summed_nll
 from .config_model import ModelConfig
+from .experts import MixtureOfExperts
 from .grid import Ranks
 from .layers import FeedForward, Linear, make_norm
-from .parallel import Placement, check_layout, enter, leave, placement
+from .parallel import Placement, check_layout, check_sequence, enter, leave, placement
 from .products import product
+from .sharding import assign
 
 
 def resolve(config: ModelConfig) -> ModelConfig:
@@ -44,12 +46,18 @@ def pad_vocabulary(vocab_size: int, multiple: int) -> int:
 class Block(nn.Module):
     """Attention, then feed-forward, each on the normalized residual stream."""
 
-    def __init__(self, config: ModelConfig, tensor: Ranks) -> None:
+    def __init__(
+        self, config: ModelConfig, tensor: Ranks, expert: Ranks, sequence_parallel: bool
+    ) -> None:
         super().__init__()
         self.attention_norm = make_norm(config)
-        self.attention = Attention(config, tensor)
+        self.attention = Attention(config, tensor, sequence_parallel)
         self.feed_forward_norm = make_norm(config)
-        self.feed_forward = FeedForward(config, tensor)
+        self.feed_forward: FeedForward | MixtureOfExperts
+        if config.num_experts:
+            self.feed_forward = MixtureOfExperts(config, tensor, expert, sequence_parallel)
+        else:
+            self.feed_forward = FeedForward(config, config.ffn_size, tensor, sequence_parallel)
 
     def forward(
         self,
@@ -57,30 +65,39 @@ class Block(nn.Module):
         angles_TE: tuple[torch.Tensor, torch.Tensor] | None,
         cache: LayerCache | None = None,
         start: int = 0,
+        num_valid_B: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the residual stream after this block."""
         x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), angles_TE, cache, start)
-        out_BTD: torch.Tensor = x_BTD + self.feed_forward(self.feed_forward_norm(x_BTD))
-        return out_BTD
+        normed_BTD = self.feed_forward_norm(x_BTD)
+        if isinstance(self.feed_forward, FeedForward):
+            dense_BTD: torch.Tensor = x_BTD + self.feed_forward(normed_BTD)
+            return dense_BTD
+        mixed_BTD: torch.Tensor = x_BTD + self.feed_forward(normed_BTD, num_valid_B)
+        return mixed_BTD
 
 
 class Embedding(nn.Module):
     """Rows of the vocabulary that this rank holds."""
 
-    def __init__(self, padded_vocab_size: int, hidden_size: int, tensor: Ranks) -> None:
+    def __init__(
+        self, padded_vocab_size: int, hidden_size: int, tensor: Ranks, sequence_parallel: bool
+    ) -> None:
         super().__init__()
         self.tensor = tensor
+        self.sequence_parallel = sequence_parallel
         self.weight = nn.Parameter(torch.empty(padded_vocab_size // tensor.size, hidden_size))
 
     def forward(self, tokens_BT: torch.Tensor) -> torch.Tensor:
-        """Return float[B, T, D], whole on every rank."""
+        """Return float[B, T, D], whole on every rank, or this rank's part of the sequence."""
         if self.tensor.group is None:
             return F.embedding(tokens_BT, self.weight)
         rows = self.weight.shape[0]
         local_BT = tokens_BT - self.tensor.rank * rows
         elsewhere_BT = (local_BT < 0) | (local_BT >= rows)
         x_BTD = F.embedding(local_BT.masked_fill(elsewhere_BT, 0), self.weight)
-        return leave(x_BTD.masked_fill(elsewhere_BT[..., None], 0), self.tensor)
+        x_BTD = x_BTD.masked_fill(elsewhere_BT[..., None], 0)
+        return leave(x_BTD, self.tensor, self.sequence_parallel)
 
 
 class Transformer(nn.Module):
@@ -92,6 +109,9 @@ class Transformer(nn.Module):
         tensor: the ranks that share each matrix.
         compute_dtype: number format of activations; parameters rest in float32, or in float64
             when that is the compute dtype.
+        expert: the ranks that share the experts.
+        sequence_parallel: the ranks of `tensor` share norms and the residual stream as well (for
+            training: no cache).
     """
 
     def __init__(
@@ -100,19 +120,28 @@ class Transformer(nn.Module):
         vocab_size: int,
         tensor: Ranks | None = None,
         compute_dtype: torch.dtype = torch.float32,
+        *,
+        expert: Ranks | None = None,
+        sequence_parallel: bool = False,
     ) -> None:
         super().__init__()
-        tensor = tensor or Ranks()
+        tensor, expert = tensor or Ranks(), expert or Ranks()
+        sequence_parallel = sequence_parallel and tensor.size > 1
         padded = pad_vocabulary(vocab_size, config.vocab_multiple)
         check_layout(config, padded, tensor.size)
         self.config = config
         self.vocab_size = vocab_size
         self.tensor = tensor
+        self.expert = expert
+        self.sequence_parallel = sequence_parallel
         self.compute_dtype = compute_dtype
-        self.embedding = Embedding(padded, config.hidden_size, tensor)
+        self.local_parameters: dict[str, nn.Parameter] | None = None  # see sharding.py
+        self.embedding = Embedding(padded, config.hidden_size, tensor, sequence_parallel)
         if config.positions == "learned":
             self.position_table = nn.Embedding(config.max_positions, config.hidden_size)
-        self.blocks = nn.ModuleList(Block(config, tensor) for _ in range(config.num_layers))
+        self.blocks = nn.ModuleList(
+            Block(config, tensor, expert, sequence_parallel) for _ in range(config.num_layers)
+        )
         self.norm = make_norm(config)
         if not config.tied_embeddings:
             self.head = Linear(config.hidden_size, padded // tensor.size)
@@ -122,7 +151,11 @@ class Transformer(nn.Module):
         self._padding_V: torch.Tensor | None = None
 
     def forward(
-        self, tokens_BT: torch.Tensor, cache: list[LayerCache] | None = None, start: int = 0
+        self,
+        tokens_BT: torch.Tensor,
+        cache: list[LayerCache] | None = None,
+        start: int = 0,
+        num_valid_B: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return logits[B, T, V]: the columns of this rank, -inf where they are padding.
 
@@ -130,33 +163,46 @@ class Transformer(nn.Module):
             tokens_BT: int64 ids below vocab_size.
             cache: one entry a layer, for generation; see `make_cache`.
             start: position of tokens_BT[:, 0].
+            num_valid_B: tokens of each sequence that have a loss, for the terms that routers add
+                to it; None: all.
         """
-        x_BTD = self.hidden(tokens_BT, cache, start)
+        x_BTD = self.hidden(tokens_BT, cache, start, num_valid_B)
         return self.logits(x_BTD)
 
     def hidden(
-        self, tokens_BT: torch.Tensor, cache: list[LayerCache] | None = None, start: int = 0
+        self,
+        tokens_BT: torch.Tensor,
+        cache: list[LayerCache] | None = None,
+        start: int = 0,
+        num_valid_B: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the normalized residual stream after the last block, float[B, T, D]."""
-        x_BTD = self.embedding(tokens_BT)
+        """Return the normalized residual stream after the last block, float[B, T, D].
+
+        With sequence_parallel it is this rank's part of the sequence: `enter` makes it whole.
+        """
         length = tokens_BT.shape[1]
+        if self.sequence_parallel:
+            check_sequence(length, self.tensor.size)
+        x_BTD = self.embedding(tokens_BT)
         angles_TE = None
         if self.config.positions == "learned":
             self._require_positions(start + length)
-            x_BTD = x_BTD + self.position_table.weight[start : start + length]
+            part = x_BTD.shape[1]  # of the sequence, which may be divided among ranks
+            first = start + (self.tensor.rank * part if self.sequence_parallel else 0)
+            x_BTD = x_BTD + self.position_table.weight[first : first + part]
         else:
             angles_TE = self._rotary_angles(start, length, x_BTD.device)
         x_BTD = x_BTD.to(self.compute_dtype)
         for number, block in enumerate(self.blocks):
             layer = cache[number] if cache is not None else None
-            x_BTD = block(x_BTD, angles_TE, layer, start)
+            x_BTD = block(x_BTD, angles_TE, layer, start, num_valid_B)
         normed_BTD: torch.Tensor = self.norm(x_BTD)
         return normed_BTD
 
     def logits(self, x_BTD: torch.Tensor) -> torch.Tensor:
         """Return logits[B, T, V] of this rank's columns."""
         weight = self.embedding.weight if self.config.tied_embeddings else self.head.weight
-        x_BTD = enter(x_BTD, self.tensor)
+        x_BTD = enter(x_BTD, self.tensor, self.sequence_parallel)
         return product(x_BTD, weight, self._padding_bias(weight, x_BTD.dtype))
 
     def loss(
@@ -173,7 +219,8 @@ class Transformer(nn.Module):
             mask_BT: bool, which labels count.
             chunk_tokens: tokens whose logits exist at once; 0: as many as suit the device.
         """
-        x_BTD = enter(self.hidden(tokens_BT), self.tensor)
+        x_BTD = self.hidden(tokens_BT, num_valid_B=mask_BT.sum(dim=1))
+        x_BTD = enter(x_BTD, self.tensor, self.sequence_parallel)
         weight = self.embedding.weight if self.config.tied_embeddings else self.head.weight
         rows = weight.shape[0]
         first_column = self.tensor.rank * rows
@@ -239,12 +286,14 @@ class Transformer(nn.Module):
 
 
 def placements(model: Transformer) -> dict[str, Placement]:
-    """Return how each parameter of `model` is laid out over its ranks."""
+    """Return how each parameter and buffer of `model` is laid out over its ranks."""
     return {
-        name: placement(name, model.config, model.tensor) for name, _ in model.named_parameters()
+        name: placement(name, model.config, model.tensor, model.expert, model.sequence_parallel)
+        for name in (*dict(model.named_parameters()), *dict(model.named_buffers()))
     }
 
 
+@torch.no_grad()
 def initialize(model: Transformer, seed: int) -> None:
     """Fill the weights so that they do not depend on the layout, bit for bit.
 
@@ -252,8 +301,10 @@ def initialize(model: Transformer, seed: int) -> None:
     parameter's name, then cut: TP=k holds slices of what TP=1 holds.
     """
     config = model.config
+    where = placements(model)
+    for buffer in model.buffers():
+        buffer.zero_()
     for name, parameter in model.named_parameters():
-        where = placement(name, config, model.tensor)
         module, kind = name.split(".")[-2:]
         if kind == "bias":
             nn.init.zeros_(parameter)
@@ -262,14 +313,13 @@ def initialize(model: Transformer, seed: int) -> None:
             nn.init.ones_(parameter)
             continue
         std = config.init_std
-        if module in ("output", "down"):
+        if module in ("output", "down") or kind == "down":
             std /= math.sqrt(2 * config.num_layers)
         key = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(key, "little") >> 1)
-        full = torch.empty(where.full_shape(parameter.shape), dtype=torch.float32)
+        full = torch.empty(where[name].full_shape(parameter.shape), dtype=torch.float32)
         full.normal_(0, std, generator=generator)
-        with torch.no_grad():
-            parameter.copy_(where.slice(full))
+        assign(parameter, where[name].slice(full))
 
 
 def count_parameters(config: ModelConfig, vocab_size: int) -> int:
@@ -278,14 +328,17 @@ def count_parameters(config: ModelConfig, vocab_size: int) -> int:
 
 
 def count_product_parameters(config: ModelConfig, vocab_size: int) -> int:
-    """Return the parameters of matrices that a token is multiplied with: no look-up, no norm."""
-    return sum(
-        parameter.numel()
-        for name, parameter in _shapes(config, vocab_size).named_parameters()
-        if parameter.dim() == 2
-        and "position_table" not in name
-        and (config.tied_embeddings or "embedding" not in name)
-    )
+    """Return the parameters of matrices that a token is multiplied with: no look-up, no norm.
+
+    Of experts, only those that it takes.
+    """
+    total = 0
+    for name, parameter in _shapes(config, vocab_size).named_parameters():
+        if ".experts." in name:
+            total += parameter.numel() // config.num_experts * config.experts_per_token
+        elif parameter.dim() == 2 and "position_table" not in name:
+            total += parameter.numel() * (config.tied_embeddings or "embedding" not in name)
+    return total
 
 
 @functools.lru_cache(maxsize=4)

@@ -34,6 +34,7 @@ from .resolved import check_run, resolve_config
 from .resume import find_resume
 from .sampling import generate, load_model, validation_prompts
 from .schedule import learning_rate
+from .sharding import shard_model
 from .step import take_step
 
 logger = logging.getLogger(__name__)
@@ -128,7 +129,12 @@ class _Training:
             config=self.config,
             vocab_size=self.data.vocab_size,
             data=self.data.state(consumed),
-            layout={"tensor": self.grid.tensor.size, "data": self.grid.data.size},
+            layout={
+                "tensor": self.grid.tensor.size,
+                "data": self.grid.data.size,
+                "expert": self.grid.expert.size,
+                "shard": self.grid.shard.size,
+            },
         )
         keep = self.config.checkpoint.keep_last
         return self.checkpointer.save(facts, self.data.tokenizer_folder, keep)
@@ -159,13 +165,22 @@ def train(config: PretrainConfig, output: Path) -> bool:
 def _set_up(config: PretrainConfig, output: Path, device: torch.device) -> _Training:
     """Open the data, build this rank's slice of the model, restore the newest checkpoint."""
     parallel = config.parallel
-    grid = make_grid(parallel.tensor_parallel_size, parallel.data_parallel_size)
+    grid = make_grid(parallel)
     data = open_data(config, output)
     check_run(config, data, grid.world.size)
     found = find_resume(output, config, data)
     data = found.data if found else data
     dtype = compute_dtype(config.training.precision, device)
-    model = Transformer(config.model, data.vocab_size, grid.tensor, dtype).to(device)
+    with torch.device("meta"):  # memory for what this rank holds only
+        model = Transformer(
+            config.model,
+            data.vocab_size,
+            grid.tensor,
+            dtype,
+            expert=grid.expert,
+            sequence_parallel=parallel.sequence_parallel,
+        )
+    shard_model(model, grid, device)
     optimizer = make_optimizer(model, config.optimizer)
     checkpointer = Checkpointer(output, model, optimizer, grid)
     if found:
@@ -177,13 +192,11 @@ def _set_up(config: PretrainConfig, output: Path, device: torch.device) -> _Trai
     step = found.facts.step if found else 0
     if grid.is_main:
         logger.info(
-            "%s parameters, %d groups, vocabulary %d | %d tensor-parallel x %d data-parallel "
-            "ranks on %s, %s | %s",
+            "%s parameters, %d groups, vocabulary %d | %s on %s, %s | %s",
             f"{count_parameters(config.model, data.vocab_size):,}",
             len(data.train),
             data.vocab_size,
-            grid.tensor.size,
-            grid.data.size,
+            grid.describe(parallel.sequence_parallel),
             device.type,
             config.training.precision,
             f"resuming from {found.folder}"

@@ -8,10 +8,11 @@ from typing import cast
 from .config import Precision, PretrainConfig, longest_sequence
 from .config_check import check
 from .data import TrainingData
+from .grid import check_data_ranks
 from .hugging_face_import import imported_model, require_vocabulary
 from .launch import choose_device
 from .model import pad_vocabulary, resolve
-from .parallel import check_layout
+from .parallel import check_experts, check_layout, check_sequence
 from .precision import compute_dtype, precision_name
 
 
@@ -46,6 +47,11 @@ def check_run(config: PretrainConfig, data: TrainingData, num_ranks: int) -> Non
         require_vocabulary(config.training.init_from, data.vocab_size, data.tokenizer_folder)
     check_layout(config.model, pad_vocabulary(data.vocab_size, config.model.vocab_multiple), tensor)
     copies = config.parallel.data_parallel_size or max(1, num_ranks // tensor)
+    check_data_ranks(config.parallel, copies)
+    check_experts(config.model, config.parallel.expert_parallel_size)
+    if config.parallel.sequence_parallel:
+        for length in (config.data.sequence_length, *(p.sequence_length for p in config.data.phases)):
+            check_sequence(length, tensor)
     size, micro = config.training.global_batch_size, config.training.micro_batch_size
     if size % (copies * micro):
         raise ValueError(

@@ -8,9 +8,16 @@ from dataclasses import dataclass
 import torch
 
 from .data import Batch
+from .gradients import (
+    clear_gradients,
+    gradient_norm,
+    gradients_of,
+    scale_gradients,
+    sum_gradients,
+)
 from .grid import Grid
 from .model import Transformer
-from .optimizer import gradient_norm, gradients_of, scale_gradients, sum_gradients
+from .router import Routing, balance_experts, collect_routing
 
 
 class TrainingDivergedError(ValueError):
@@ -29,6 +36,8 @@ class StepResult:
     """Valid tokens of the step."""
     stop: bool
     """Whether any rank was asked to stop."""
+    routing: Routing | None
+    """What the routers of a mixture of experts did."""
 
 
 def accumulate(
@@ -72,16 +81,18 @@ def take_step(
     loss = accumulate(model, batch, micro_batch_size, device)
     counts = torch.tensor([batch.num_valid, stop], dtype=torch.float64, device=device)
     totals = grid.world.sum(torch.cat([loss[None], counts])) / grid.tensor.size
-    gradients = gradients_of(model.parameters())
-    sum_gradients(gradients, grid.data)
+    gradients = gradients_of(model)
+    sum_gradients(model, gradients, grid)
     norm = gradient_norm(model, gradients, grid)
-    norm = scale_gradients(gradients, norm, totals[1], clip_norm)
+    norm = scale_gradients(list(gradients.values()), norm, totals[1], clip_norm)
+    routing = collect_routing(model, grid.data)
     loss_sum, num_tokens, stops = totals.tolist()
     result = StepResult(
         loss=loss_sum / max(1.0, num_tokens),
         gradient_norm=norm.item(),
         num_tokens=int(num_tokens),
         stop=stops > 0,
+        routing=routing,
     )
     if not math.isfinite(result.loss) or not math.isfinite(result.gradient_norm):
         raise TrainingDivergedError(
@@ -92,6 +103,7 @@ def take_step(
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
     optimizer.step()
-    for parameter in model.parameters():
-        parameter.grad = None
+    if routing is not None:
+        balance_experts(model, routing)
+    clear_gradients(model)
     return result

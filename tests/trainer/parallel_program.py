@@ -1,13 +1,14 @@
 """What every rank of the parallel tests does; run as a script, one process a rank.
 
-For each case it builds its slice of the model, computes loss and gradients, takes one step, and
-saves what it has. The tests compare that with the same computation in one process.
+For each case it builds its part of the model, computes loss and gradients, takes steps, and saves
+what it has. The tests compare that with the same computation in one process.
 
-Usage: parallel_program.py OUTPUT TENSOR_PARALLEL_SIZE...
+Usage: parallel_program.py OUTPUT LAYOUT...
 """
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,19 +16,23 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from gristmill.trainer.config import OptimizerConfig
+from gristmill.trainer.checkpoint_state import CheckpointState
+from gristmill.trainer.config import OptimizerConfig, ParallelConfig
 from gristmill.trainer.config_model import ModelConfig
 from gristmill.trainer.data import Batch
-from gristmill.trainer.grid import Grid, Ranks, make_grid
-from gristmill.trainer.loss import token_nll
-from gristmill.trainer.model import Transformer, initialize, resolve
-from gristmill.trainer.optimizer import (
+from gristmill.trainer.gradients import (
+    clear_gradients,
     gradient_norm,
     gradients_of,
-    make_optimizer,
     scale_gradients,
     sum_gradients,
 )
+from gristmill.trainer.grid import Grid, Ranks, make_grid
+from gristmill.trainer.loss import token_nll
+from gristmill.trainer.model import Transformer, initialize, resolve
+from gristmill.trainer.optimizer import make_optimizer
+from gristmill.trainer.router import collect_routing
+from gristmill.trainer.sharding import shard_model
 from gristmill.trainer.step import accumulate, take_step
 
 SMALL: dict[str, Any] = {
@@ -37,6 +42,7 @@ SMALL: dict[str, Any] = {
     "ffn_size": 64,
     "vocab_multiple": 64,
 }
+EXPERTS: dict[str, Any] = SMALL | {"num_kv_heads": 2, "num_experts": 4, "expert_ffn_size": 32}
 MODELS: dict[str, tuple[ModelConfig, int]] = {
     # name -> (config, vocabulary): 250 is padded to 256, 128 not at all, 65 leaves ranks of 4 with
     # columns that are all padding
@@ -59,8 +65,42 @@ MODELS: dict[str, tuple[ModelConfig, int]] = {
         ModelConfig(**SMALL, num_kv_heads=2, head_size=12, query_key_norm=True, biases=True),
         250,
     ),
+    "experts": (ModelConfig(**EXPERTS, balance_bias_rate=0.05, init_std=0.2), 128),
+    "experts_loss": (
+        ModelConfig(
+            **EXPERTS,
+            num_shared_experts=2,
+            router_score="sigmoid",
+            balance="loss",
+            balance_loss_weight=0.3,
+            router_z_loss_weight=0.1,
+            init_std=0.1,
+        ),
+        128,
+    ),
 }
 SAMPLES, LENGTH = 8, 16
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def layout(name: str) -> tuple[ParallelConfig, str]:
+    """Return the layout that e.g. `tp2-sp-full` or `tp1-ep2-hybrid2-float32` names, and a dtype."""
+    config, dtype = ParallelConfig(), "float64"
+    for word in name.split("-"):
+        digits = word.lstrip("abcdefghijklmnopqrstuvwxyz")
+        kind = word.removesuffix(digits)
+        changes: dict[str, dict[str, Any]] = {
+            "tp": {"tensor_parallel_size": int(digits or 1)},
+            "ep": {"expert_parallel_size": int(digits or 1)},
+            "sp": {"sequence_parallel": True},
+            "full": {"shard": "full"},
+            "hybrid": {"shard": "hybrid", "shard_size": int(digits or 1)},
+        }
+        if word in DTYPES:
+            dtype = word
+        else:
+            config = dataclasses.replace(config, **changes[kind])
+    return config, dtype
 
 
 def batch(vocab_size: int, rank: int = 0, copies: int = 1) -> Batch:
@@ -74,28 +114,66 @@ def batch(vocab_size: int, rank: int = 0, copies: int = 1) -> Batch:
     return Batch(ids[share, :-1], ids[share, 1:], mask, int(mask.sum()))
 
 
-def build(name: str, tensor: Ranks, dtype: torch.dtype = torch.float64) -> Transformer:
+def build(
+    name: str, grid: Grid, dtype: torch.dtype = torch.float64, sequence_parallel: bool = False
+) -> Transformer:
     config, vocab_size = MODELS[name]
-    model = Transformer(resolve(config), vocab_size, tensor, dtype)
+    with torch.device("meta"):
+        model = Transformer(
+            resolve(config),
+            vocab_size,
+            grid.tensor,
+            dtype,
+            expert=grid.expert,
+            sequence_parallel=sequence_parallel,
+        )
+    shard_model(model, grid, torch.device("cpu"))
     initialize(model, seed=3)
     return model
 
 
-def compute(name: str, grid: Grid, micro_batch_size: int = 4) -> dict[str, Any]:
-    """Return loss, norm and gradients of one batch, and weights before and after one step."""
+def whole(state: CheckpointState, prefix: str) -> dict[str, torch.Tensor]:
+    """Return the whole tensors of a kind by name: what a checkpoint would hold."""
+    tensors = {k: v for k, v in state.tensors(0).items() if k.startswith(prefix)}
+    return {
+        key.removeprefix(prefix): (v.full_tensor() if hasattr(v, "full_tensor") else v)
+        .detach()
+        .clone()
+        for key, v in tensors.items()
+    }
+
+
+def compute(
+    name: str,
+    grid: Grid,
+    micro_batch_size: int = 2,
+    dtype: str = "float64",
+    sequence_parallel: bool = False,
+) -> dict[str, Any]:
+    """Return loss, norm and gradients of one batch, and weights before and after two steps.
+
+    All tensors are whole, put together from what the ranks hold.
+    """
     device = torch.device("cpu")
-    model = build(name, grid.tensor)
+    model = build(name, grid, DTYPES[dtype], sequence_parallel)
     data = batch(model.vocab_size, grid.data.rank, grid.data.size)
-    initial = {key: value.detach().clone() for key, value in model.named_parameters()}
+    optimizer = make_optimizer(model, OptimizerConfig())
+    state = CheckpointState(model, optimizer, grid)
+    initial = whole(state, "weight.")
     accumulate(model, data, micro_batch_size, device)
-    gradients = gradients_of(model.parameters())
-    sum_gradients(gradients, grid.data)
+    gradients = gradients_of(model)
+    sum_gradients(model, gradients, grid)
     norm = gradient_norm(model, gradients, grid)
     num_tokens = grid.data.sum(torch.tensor(float(data.num_valid), dtype=torch.float64))
-    scale_gradients(gradients, norm, num_tokens, clip_norm=0)
-    found = {key: value.grad.clone() for key, value in model.named_parameters()}
-    model.zero_grad()
-    optimizer = make_optimizer(model, OptimizerConfig())
+    scale_gradients(list(gradients.values()), norm, num_tokens, clip_norm=0)
+    # Moments have the layout of gradients: through them the gradients are put together.
+    state.tensors(0)
+    for parameter in optimizer.state:
+        optimizer.state[parameter]["exp_avg"].copy_(parameter.grad)
+    found = whole(state, "mean.")
+    optimizer.state.clear()
+    clear_gradients(model)
+    collect_routing(model, grid.data)
     steps = [
         take_step(
             model,
@@ -108,13 +186,15 @@ def compute(name: str, grid: Grid, micro_batch_size: int = 4) -> dict[str, Any]:
         )
         for _ in range(2)
     ]
+    routing = steps[0].routing
     return {
         "loss": [step.loss for step in steps],
         "norm": [step.gradient_norm for step in steps],
         "tokens": steps[0].num_tokens,
+        "routing": None if routing is None else torch.cat([r.flatten() for r in routing]),
         "initial": initial,
         "gradients": found,
-        "weights": {key: value.detach() for key, value in model.named_parameters()},
+        "weights": whole(state, "weight."),
     }
 
 
@@ -143,11 +223,16 @@ def losses(tensor: Ranks) -> dict[str, Any]:
 def main() -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
-    for layout in sys.argv[2:]:
-        grid = make_grid(int(layout), 0)
-        results = {name: compute(name, grid) for name in MODELS}
+    for name in sys.argv[2:]:
+        parallel, dtype = layout(name)
+        grid = make_grid(parallel)
+        results: dict[str, Any] = {
+            model: compute(model, grid, 2, dtype, parallel.sequence_parallel)
+            for model, (config, _) in MODELS.items()
+            if config.num_experts or parallel.expert_parallel_size == 1
+        }
         results["losses"] = losses(grid.tensor)
-        torch.save(results, Path(sys.argv[1]) / f"layout{layout}-rank{dist.get_rank()}.pt")
+        torch.save(results, Path(sys.argv[1]) / f"{name}-rank{dist.get_rank()}.pt")
     dist.destroy_process_group()
 
 
