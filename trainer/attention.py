@@ -37,9 +37,7 @@ class LayerCache:
 class Attention(nn.Module):
     """Grouped-query attention (Ainslie et al. 2023, arXiv:2305.13245)."""
 
-    def __init__(
-        self, config: ModelConfig, tensor: Ranks, sequence_parallel: bool = False
-    ) -> None:
+    def __init__(self, config: ModelConfig, tensor: Ranks, sequence_parallel: bool = False) -> None:
         super().__init__()
         self.tensor = tensor
         self.sequence_parallel = sequence_parallel

@@ -94,7 +94,7 @@ class OptimizerConfig:
     """Gradients are scaled down to this global norm; 0: no clipping."""
     spike_factor: float = 10.0
     """A step whose gradient's norm is above this many times the median of the last 64 taken
-    steps is skipped (from the 64th on); 0: never. Steps whose loss or norm is not a finite number
+    steps is skipped (once 32 are known); 0: never. Steps whose loss or norm is not a finite number
     are always skipped."""
     max_skipped_steps: int = 10
     """Stop with an error after so many skipped steps in a row."""

@@ -77,9 +77,7 @@ class MixtureOfExperts(nn.Module):
             width = config.num_shared_experts * config.expert_ffn_size
             self.shared = FeedForward(config, width, tensor)
 
-    def forward(
-        self, x_BTD: torch.Tensor, num_valid_B: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def forward(self, x_BTD: torch.Tensor, num_valid_B: torch.Tensor | None = None) -> torch.Tensor:
         """Return what the layer adds to the residual stream.
 
         Args:

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+import torch.distributed._functional_collectives as funcol
 from torch import nn
 
 from .grid import Ranks
@@ -51,8 +52,6 @@ class Muon(torch.optim.Optimizer):
         super().__init__(list(parameters), defaults)
         self._places = list(places)
         self._tensor = tensor
-        self.grad_scale: torch.Tensor | None = None
-        """Gradients are divided by it, as torch's fused AdamW does."""
         self.found_inf: torch.Tensor | None = None
         """float32[]; where it is not 0, nothing changes."""
 
@@ -66,13 +65,10 @@ class Muon(torch.optim.Optimizer):
             gradient, momentum = parameter.grad, self.momentum(parameter)
             if gradient is None:
                 continue
-            if self.grad_scale is not None:
-                gradient = gradient / self.grad_scale.to(gradient.dtype)
             moved = momentum.lerp(gradient, 1 - beta)
-            step = orthogonalize(self._whole(gradient.lerp(moved, beta), place))
-            step = place.slice(step).to(parameter.dtype)
-            rows, columns = place.full_shape(parameter.shape)[-2:]
-            size = rate * _MATCHED_RMS * max(rows, columns) ** 0.5
+            whole = orthogonalize(self._whole(gradient.lerp(moved, beta), place))
+            size = rate * _MATCHED_RMS * max(whole.shape[-2:]) ** 0.5
+            step = self._part(whole, place).to(parameter.dtype)
             changed = parameter * (1 - rate * decay) - size * step
             if self.found_inf is not None:  # decided where the numbers are: no GPU is waited for
                 skip = self.found_inf != 0
@@ -90,9 +86,20 @@ class Muon(torch.optim.Optimizer):
         return found
 
     def _whole(self, part: torch.Tensor, place: Placement) -> torch.Tensor:
-        if place.dimension is None or self._tensor.group is None:
+        if place.tensor is None or self._tensor.group is None:
             return part
-        return self._tensor.gather(part, place.dimension)
+        gathered = funcol.all_gather_tensor(
+            part.contiguous(), place.tensor.dimension, self._tensor.group
+        )
+        whole: torch.Tensor = funcol.wait_tensor(gathered)  # type: ignore[no-untyped-call]
+        return whole
+
+    def _part(self, whole: torch.Tensor, place: Placement) -> torch.Tensor:
+        if place.tensor is None or self._tensor.group is None:
+            return whole
+        dimension, index, num_slices = place.tensor
+        length = whole.shape[dimension] // num_slices
+        return whole.narrow(dimension, index * length, length)
 
 
 def orthogonalize(matrix: torch.Tensor) -> torch.Tensor:
