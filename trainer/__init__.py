@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .checkpoint import CheckpointError as CheckpointError
     from .checkpoint import describe_checkpoint as describe_checkpoint
     from .exporting import export_model as export_model
-    from .hugging_face_config import HuggingFaceError as HuggingFaceError
+    from .hugging_face_error import HuggingFaceError as HuggingFaceError
     from .launch import RankFailedError as RankFailedError
     from .plan import plan_pretrain as plan_pretrain
     from .recipe import PretrainResult as PretrainResult
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "CheckpointError": "checkpoint",
-    "HuggingFaceError": "hugging_face_config",
+    "HuggingFaceError": "hugging_face_error",
     "PretrainResult": "recipe",
     "RankFailedError": "launch",
     "describe_checkpoint": "checkpoint",

@@ -7,14 +7,15 @@ this rank, E width of a head, C positions in the cache.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from .config_model import ModelConfig
 from .grid import Ranks
 from .layers import Linear, RMSNorm
 from .parallel import enter, shares_kv_heads
+from .places import Places, attend
 from .products import can_multiply, product
+from .rotary import rotate
 
 
 class LayerCache:
@@ -66,15 +67,18 @@ class Attention(nn.Module):
         angles_TE: tuple[torch.Tensor, torch.Tensor] | None,
         cache: LayerCache | None = None,
         start: int = 0,
+        places: Places | None = None,
     ) -> torch.Tensor:
         """Return what the attention adds to the residual stream.
 
         Args:
             x_BTD: normalized residual stream, whole on every rank; with sequence_parallel this
                 rank's part of the sequence, and so is the result.
-            angles_TE: cos and sin of the T positions' rotary angles; None: nothing turns.
+            angles_TE: cos and sin of the T positions' rotary angles ([B, 1, T, E] with `places`);
+                None: nothing turns.
             cache: earlier positions, extended by these (generation only).
             start: position of x_BTD[:, 0].
+            places: what each token may see; None: all before it.
         """
         x_BTD = enter(x_BTD, self.tensor, self.sequence_parallel)
         q_BHTE = self._norm(self.query_norm, self._heads(self.query(x_BTD)))
@@ -82,22 +86,12 @@ class Attention(nn.Module):
         if angles_TE is not None:
             q_BHTE, k_BKTE = rotate(q_BHTE, *angles_TE), rotate(k_BKTE, *angles_TE)
         v_BKTE = self._heads(self._kv(self.value, x_BTD))
-        mask_TC = None
         if cache is not None:
             k_BKTE, v_BKTE = cache.extend(start, k_BKTE, v_BKTE)
-            if start > 0 and q_BHTE.shape[2] > 1:
-                mask_TC = _causal_mask(q_BHTE.shape[2], k_BKTE.shape[2], x_BTD.device)
         dtype = x_BTD.dtype
         if not can_multiply(dtype, x_BTD.device):
             q_BHTE, k_BKTE, v_BKTE = q_BHTE.float(), k_BKTE.float(), v_BKTE.float()
-        y_BHTE = F.scaled_dot_product_attention(
-            q_BHTE,
-            k_BKTE,
-            v_BKTE,
-            attn_mask=mask_TC,
-            is_causal=start == 0,
-            enable_gqa=q_BHTE.shape[1] != k_BKTE.shape[1],
-        ).to(dtype)
+        y_BHTE = attend(q_BHTE, k_BKTE, v_BKTE, places, start).to(dtype)
         y_BTF = y_BHTE.transpose(1, 2).flatten(2)
         out_BTD: torch.Tensor = self.output(y_BTF, self.tensor, self.sequence_parallel)
         return out_BTD
@@ -121,29 +115,3 @@ class Attention(nn.Module):
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
         """Turn [B, T, heads * E] into [B, heads, T, E]."""
         return x.view(*x.shape[:2], -1, self.head_width).transpose(1, 2)
-
-
-def rotary_angles(
-    start: int, length: int, width: int, theta: float, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return cos and sin, float64[length, width], of positions start .. start+length-1.
-
-    Dimensions i and i + width/2 of a head turn together by position * theta^(-2i/width)
-    (Su et al. 2021, arXiv:2104.09864, in the half-split order of the Llama files on the hub).
-    """
-    pairs = torch.arange(0, width, 2, dtype=torch.float64, device=device)
-    positions = torch.arange(start, start + length, dtype=torch.float64, device=device)
-    angles = torch.outer(positions, theta ** (-pairs / width))
-    angles = torch.cat([angles, angles], dim=1)
-    return angles.cos(), angles.sin()
-
-
-def rotate(x_BHTE: torch.Tensor, cos_TE: torch.Tensor, sin_TE: torch.Tensor) -> torch.Tensor:
-    """Turn each head's vectors by their positions' angles."""
-    first, second = x_BHTE.chunk(2, dim=3)
-    return x_BHTE * cos_TE + torch.cat([-second, first], dim=3) * sin_TE
-
-
-def _causal_mask(length: int, context: int, device: torch.device) -> torch.Tensor:
-    """Return bool[length, context]: the last `length` positions see themselves and before."""
-    return torch.ones(length, context, dtype=torch.bool, device=device).tril(context - length)

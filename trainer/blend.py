@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from ..indexed_dataset import (
     BlendState,
@@ -65,11 +65,20 @@ def build_blend(
         ],
         names=names,
         seed=config.training.seed,
+        order=data.order,
+        documents=documents_of(data),
         eod_id=eod_id,
         start=start,
         batch_size=config.training.global_batch_size,
         block_length=data.block_length,
     )
+
+
+def documents_of(data: DataConfig) -> Literal["joined", "separate"]:
+    """Return what `data.documents` means: "auto" goes by the order."""
+    if data.documents == "auto":
+        return "separate" if data.order == "best_fit" else "joined"
+    return data.documents
 
 
 def blend_state(blend: PhasedBlend, num_samples: int) -> dict[str, Any]:

@@ -42,6 +42,13 @@ class DataConfig:
     """Folder with train/ and validation/ prefixes; empty: `data` inside the run's output."""
     sequence_length: int = 512
     """Tokens of one sample."""
+    order: Literal["stable", "best_fit"] = "stable"
+    """stable: windows of the joined documents in a computed random order; best_fit: whole
+    documents packed into samples, padded, none cut unless it is longer than a sample."""
+    documents: Literal["auto", "joined", "separate"] = "auto"
+    """joined: attention, positions and loss go on across the documents of a sample; separate: each
+    document is a text of its own (its first token is no label, also in validation). auto: joined,
+    but separate with best_fit."""
     alpha: float = 0.7
     """Temperature of the blend: a language's share is its tokens to the power alpha, normalized;
     groups of one language share it by their tokens. 1: by size, 0: every language alike. Groups

@@ -2,8 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RopeScalingConfig:
+    """Slower rotary positions, for texts longer than those a model was trained on."""
+
+    kind: Literal["none", "linear", "llama3", "yarn"] = "none"
+    """none: as trained; linear: all positions closer together; llama3, yarn: the slow ones only."""
+    factor: float = 1.0
+    """How much longer the texts are than `original_positions`."""
+    original_positions: int = 0
+    """llama3, yarn: the longest context before."""
+    low_frequency_factor: float = 1.0
+    """llama3: pairs with fewer turns in the original context are slowed by the whole factor."""
+    high_frequency_factor: float = 4.0
+    """llama3: pairs with more turns are left as they are."""
+    beta_fast: float = 32.0
+    """yarn: pairs with more turns in the original context are left as they are."""
+    beta_slow: float = 1.0
+    """yarn: pairs with fewer turns are slowed by the whole factor."""
+    attention_factor: float = 0.0
+    """yarn: scales queries and keys; 0: 0.1 ln(factor) + 1, or from the two below."""
+    mscale: float = 0.0
+    """yarn: with mscale_all_dim, (0.1 mscale ln(factor) + 1) / (0.1 mscale_all_dim ln(factor) + 1)
+    is the attention factor (DeepSeek)."""
+    mscale_all_dim: float = 0.0
+    """yarn: see mscale."""
+    truncate: bool = True
+    """yarn: the ramp begins and ends at whole pairs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +74,9 @@ class ModelConfig:
     """Use the embedding matrix as output layer too."""
     rope_theta: float = 10_000.0
     """Base of the rotary position frequencies."""
+    rope_scaling: RopeScalingConfig = field(default_factory=RopeScalingConfig)
+    """Rotary positions for longer texts than before; `init_from` takes it from the folder unless it
+    is set here."""
     norm_epsilon: float = 1e-5
     """Added to the mean square inside RMSNorm."""
     init_std: float = 0.02
@@ -103,8 +135,45 @@ def check_model(model: ModelConfig) -> None:
             f"model.num_kv_heads = {model.num_kv_heads} must divide model.num_heads = "
             f"{model.num_heads}: every key/value head serves a whole group of query heads"
         )
+    _check_rope_scaling(model)
     if model.num_experts:
         _check_experts(model)
+
+
+def _check_rope_scaling(model: ModelConfig) -> None:
+    scaling = model.rope_scaling
+    if scaling == RopeScalingConfig():
+        return
+    if model.positions != "rotary":
+        raise ValueError(
+            f'model.rope_scaling.kind = "{scaling.kind}" with model.positions = '
+            f'"{model.positions}": there is nothing to scale. Leave it out'
+        )
+    if scaling.kind == "none":
+        raise ValueError(
+            'model.rope_scaling has settings, but its kind is "none", so nothing would use them. '
+            "Set kind to linear, llama3 or yarn, or leave them out"
+        )
+    if scaling.factor < 1:
+        raise ValueError(f"model.rope_scaling.factor is {scaling.factor}: it must be 1 or more")
+    if scaling.kind != "linear" and scaling.original_positions <= 0:
+        raise ValueError(
+            f'model.rope_scaling.kind = "{scaling.kind}" needs original_positions: the longest '
+            "context that the model was trained on before"
+        )
+    if (
+        scaling.kind == "llama3"
+        and not 0 < (scaling.low_frequency_factor) < scaling.high_frequency_factor
+    ):
+        raise ValueError(
+            f"model.rope_scaling.low_frequency_factor = {scaling.low_frequency_factor} must lie "
+            f"between 0 and high_frequency_factor = {scaling.high_frequency_factor}"
+        )
+    if scaling.kind == "yarn" and not 0 < scaling.beta_slow <= scaling.beta_fast:
+        raise ValueError(
+            f"model.rope_scaling.beta_slow = {scaling.beta_slow} must lie between 0 and beta_fast "
+            f"= {scaling.beta_fast}"
+        )
 
 
 def _check_experts(model: ModelConfig) -> None:

@@ -33,7 +33,7 @@ from ..indexed_dataset import (
     TokenRangeError,
     open_groups,
 )
-from .blend import blend_state, build_blend, resume_blend
+from .blend import blend_state, build_blend, documents_of, resume_blend
 from .config import PretrainConfig
 from .grid import Ranks
 from .schedule import BatchSizes
@@ -123,7 +123,11 @@ def open_data(config: PretrainConfig, output: Path) -> TrainingData:
         blend=build_blend(config, train, eod_id),
         validation={
             group: SampleDataset(
-                shards, config.data.sequence_length, order="sequential", eod_id=eod_id
+                shards,
+                config.data.sequence_length,
+                order="sequential",
+                documents=documents_of(config.data),
+                eod_id=eod_id,
             )
             for group, shards in validation.items()
         },
@@ -224,16 +228,21 @@ class Batch:
     """bool, which labels count."""
     num_valid: int
     """Labels that count."""
+    bounds_BN: torch.Tensor | None = None
+    """int32[B, T + 1] on the CPU: bounds of the documents of each row, filled up with T; None:
+    attention crosses them."""
 
     def micro_batches(self, size: int, device: torch.device) -> Iterator[Batch]:
         """Yield at most `size` samples at a time, on `device`."""
         parts = [torch.split(part, size) for part in (self.tokens_BT, self.labels_BT, self.mask_BT)]
-        for tokens, labels, mask in zip(*parts, strict=True):
+        bounds_BN = self.bounds_BN
+        for number, (tokens, labels, mask) in enumerate(zip(*parts, strict=True)):
             yield Batch(
                 tokens.to(device, non_blocking=True),
                 labels.to(device, non_blocking=True),
                 mask.to(device, non_blocking=True),
                 int(mask.sum()),
+                None if bounds_BN is None else bounds_BN[number * size : (number + 1) * size],
             )
 
 
@@ -268,7 +277,10 @@ def read_batch(samples: list[Any], vocab_size: int, where: str, *, pinned: bool 
     tensors = [torch.from_numpy(array) for array in (tokens, labels, mask)]
     if pinned:
         tensors = [tensor.pin_memory() for tensor in tensors]
-    return Batch(tensors[0], tensors[1], tensors[2], int(mask.sum()))
+    bounds_BN = None
+    if "cu_seqlens" in samples[0]:
+        bounds_BN = torch.from_numpy(np.stack([sample["cu_seqlens"] for sample in samples]))
+    return Batch(tensors[0], tensors[1], tensors[2], int(mask.sum()), bounds_BN)
 
 
 class Batches:

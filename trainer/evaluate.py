@@ -19,10 +19,11 @@ import torch
 from numpy.typing import NDArray
 
 from ..indexed_dataset import IndexedDataset, IndexedDatasetError, SampleDataset
-from .data import check_ids, read_batch
+from .data import Batch, check_ids, read_batch
 from .grid import Grid, Ranks
 from .loss import token_nll
 from .model import Transformer
+from .places import document_places
 from .sharding import gather_nothing
 
 _COUNT_CHUNK_TOKENS = 8 << 20
@@ -101,7 +102,7 @@ def evaluate(
     for part in _parts(mine, batch_size):
         samples = [validation[names[group]].sample(window) for group, window in part]
         batch = read_batch(samples, model.vocab_size, f"windows of {names[part[0][0]]}")
-        nll_BT = _nll(model, batch.tokens_BT, batch.labels_BT, batch.mask_BT)
+        nll_BT = _nll(model, batch)
         mask_BT, labels_BT = batch.mask_BT.numpy(), batch.labels_BT.numpy()
         for row, (group, _) in enumerate(part):
             labels = labels_BT[row][mask_BT[row]]
@@ -217,16 +218,14 @@ def _wait_for_others(
     gather_nothing(model)
 
 
-def _nll(
-    model: Transformer, tokens: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor
-) -> NDArray[np.float64]:
+def _nll(model: Transformer, batch: Batch) -> NDArray[np.float64]:
     """Return the nll of each label, 0 where it does not count: float64[B, T]."""
     device = model.norm.weight.device
-    logits_NV = model(tokens.to(device)).flatten(0, 1)
-    nll_N = token_nll(
-        logits_NV, labels.to(device).flatten(), mask.to(device).flatten(), model.tensor
-    )
-    nll: NDArray[np.float64] = nll_N.double().cpu().numpy().reshape(labels.shape)
+    (part,) = batch.micro_batches(len(batch.tokens_BT), device)
+    places = document_places(part.bounds_BN, device, model.compute_dtype)
+    logits_NV = model(part.tokens_BT, places=places).flatten(0, 1)
+    nll_N = token_nll(logits_NV, part.labels_BT.flatten(), part.mask_BT.flatten(), model.tensor)
+    nll: NDArray[np.float64] = nll_N.double().cpu().numpy().reshape(batch.labels_BT.shape)
     return nll
 
 

@@ -19,7 +19,8 @@ import torch
 from ..indexed_dataset.atomic import sync_file, sync_folder
 from .checkpoint import Facts, load_tensors, locate, read_facts
 from .config import longest_sequence
-from .hugging_face_config import HuggingFaceError, to_hugging_face
+from .hugging_face_config import to_hugging_face
+from .hugging_face_error import HuggingFaceError
 from .hugging_face_names import FileTensor, file_tensors
 from .model import Transformer, count_parameters
 from .model_card import model_card

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .config_model import ModelConfig
+from .hugging_face_error import HuggingFaceError
+from .hugging_face_rope import read_rope_scaling, rope_entries
 from .model import resolve
 
 Family = Literal["llama", "qwen3", "gpt2"]
@@ -31,10 +33,6 @@ _GPT2: dict[str, Any] = {
     "tied_embeddings": True,
 }
 _LLAMA: dict[str, Any] = {"norm": "rms", "positions": "rotary", "activation": "swiglu"}
-
-
-class HuggingFaceError(ValueError):
-    """A Hugging Face folder that cannot be read, or a model that has no counterpart there."""
 
 
 def family(config: ModelConfig) -> Family:
@@ -115,8 +113,7 @@ def to_hugging_face(
         "hidden_act": "silu",
         "max_position_embeddings": positions,
         "rms_norm_eps": config.norm_epsilon,
-        "rope_theta": config.rope_theta,
-        "rope_scaling": None,
+        **rope_entries(config),
         "attention_bias": config.biases,
         "attention_dropout": 0.0,
         **({"mlp_bias": config.biases} if name == "llama" else {"use_sliding_window": False}),
@@ -193,13 +190,7 @@ def _from_llama(values: Mapping[str, Any], where: str) -> ModelConfig:
     _require(values, where, "mlp_bias", (biases,) if not is_qwen3 else (False,))
     if is_qwen3:
         _require(values, where, "attention_bias", (False,))
-    # transformers 5 keeps both in one object, version 4 in two places.
     rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind != "default":
-        raise HuggingFaceError(
-            f"{where} scales its rotary positions ({kind!r}), which gristmill does not compute yet"
-        )
     return resolve(
         ModelConfig(
             num_layers=values["num_hidden_layers"],
@@ -213,6 +204,7 @@ def _from_llama(values: Mapping[str, Any], where: str) -> ModelConfig:
             query_key_norm=is_qwen3,
             tied_embeddings=values.get("tie_word_embeddings", False),
             rope_theta=float(rope.get("rope_theta") or values.get("rope_theta") or 10_000.0),
+            rope_scaling=read_rope_scaling(rope, where),
             norm_epsilon=values.get("rms_norm_eps", 1e-6),
         )
     )

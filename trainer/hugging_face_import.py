@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from .config_model import ModelConfig
-from .hugging_face_config import HuggingFaceError, from_hugging_face, read_config
+from .hugging_face_config import from_hugging_face, read_config
+from .hugging_face_error import HuggingFaceError
 from .hugging_face_names import file_tensors
 from .model import Transformer, placements
 from .sharding import assign
@@ -25,12 +26,17 @@ _WITHOUT_PLACE = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias", "lm_he
 """Ends of names that files carry and that hold nothing: tables, masks, a tied head."""
 
 
+_STRETCHING = ("rope_theta", "rope_scaling", "max_positions")
+"""What a training may set anew, to go on with longer texts."""
+
+
 def imported_model(folder: str | Path, wanted: ModelConfig) -> ModelConfig:
     """Return the model config of a folder, resolved.
 
     Args:
         wanted: the [pretrain.model] of the run. What it changes must agree with the folder, but for
-            `init_std` and `vocab_multiple`, which are the run's own.
+            `init_std` and `vocab_multiple`, which are the run's own, and for `rope_theta`,
+            `rope_scaling` and `max_positions` of rotary positions, which stretch its context.
 
     Raises:
         HuggingFaceError: the folder cannot be read, or the two disagree.
@@ -40,6 +46,13 @@ def imported_model(folder: str | Path, wanted: ModelConfig) -> ModelConfig:
         found, init_std=wanted.init_std, vocab_multiple=wanted.vocab_multiple
     )
     default = ModelConfig()
+    if found.positions == "rotary":
+        stretched = {
+            name: getattr(wanted, name)
+            for name in _STRETCHING
+            if getattr(wanted, name) != getattr(default, name)
+        }
+        found = dataclasses.replace(found, **stretched)
     other = []
     for field in dataclasses.fields(ModelConfig):
         ours, theirs = getattr(wanted, field.name), getattr(found, field.name)

@@ -14,14 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .attention import Attention, LayerCache, rotary_angles
+from .attention import Attention, LayerCache
 from .chunked_loss import summed_nll
 from .config_model import ModelConfig
 from .experts import MixtureOfExperts
 from .grid import Ranks
 from .layers import FeedForward, Linear, make_norm
 from .parallel import Placement, check_layout, check_sequence, enter, leave, placement
+from .places import Places
 from .products import product
+from .rotary import rotary_angles
 from .sharding import assign
 
 
@@ -65,10 +67,12 @@ class Block(nn.Module):
         angles_TE: tuple[torch.Tensor, torch.Tensor] | None,
         cache: LayerCache | None = None,
         start: int = 0,
+        places: Places | None = None,
         num_valid_B: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the residual stream after this block."""
-        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), angles_TE, cache, start)
+        normed_BTD = self.attention_norm(x_BTD)
+        x_BTD = x_BTD + self.attention(normed_BTD, angles_TE, cache, start, places)
         normed_BTD = self.feed_forward_norm(x_BTD)
         if isinstance(self.feed_forward, FeedForward):
             dense_BTD: torch.Tensor = x_BTD + self.feed_forward(normed_BTD)
@@ -155,6 +159,7 @@ class Transformer(nn.Module):
         tokens_BT: torch.Tensor,
         cache: list[LayerCache] | None = None,
         start: int = 0,
+        places: Places | None = None,
         num_valid_B: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return logits[B, T, V]: the columns of this rank, -inf where they are padding.
@@ -163,10 +168,11 @@ class Transformer(nn.Module):
             tokens_BT: int64 ids below vocab_size.
             cache: one entry a layer, for generation; see `make_cache`.
             start: position of tokens_BT[:, 0].
+            places: where documents, or rows behind padding, begin; None: at position 0.
             num_valid_B: tokens of each sequence that have a loss, for the terms that routers add
                 to it; None: all.
         """
-        x_BTD = self.hidden(tokens_BT, cache, start, num_valid_B)
+        x_BTD = self.hidden(tokens_BT, cache, start, places, num_valid_B)
         return self.logits(x_BTD)
 
     def hidden(
@@ -174,6 +180,7 @@ class Transformer(nn.Module):
         tokens_BT: torch.Tensor,
         cache: list[LayerCache] | None = None,
         start: int = 0,
+        places: Places | None = None,
         num_valid_B: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the normalized residual stream after the last block, float[B, T, D].
@@ -188,14 +195,18 @@ class Transformer(nn.Module):
         if self.config.positions == "learned":
             self._require_positions(start + length)
             part = x_BTD.shape[1]  # of the sequence, which may be divided among ranks
-            first = start + (self.tensor.rank * part if self.sequence_parallel else 0)
-            x_BTD = x_BTD + self.position_table.weight[first : first + part]
+            first = self.tensor.rank * part if self.sequence_parallel else 0
+            table = self.position_table.weight
+            if places is None:
+                x_BTD = x_BTD + table[start + first : start + first + part]
+            else:
+                x_BTD = x_BTD + table[places.positions_BT[:, first : first + part]]
         else:
-            angles_TE = self._rotary_angles(start, length, x_BTD.device)
+            angles_TE = self._rotary_angles(start, length, x_BTD.device, places)
         x_BTD = x_BTD.to(self.compute_dtype)
         for number, block in enumerate(self.blocks):
             layer = cache[number] if cache is not None else None
-            x_BTD = block(x_BTD, angles_TE, layer, start, num_valid_B)
+            x_BTD = block(x_BTD, angles_TE, layer, start, places, num_valid_B)
         normed_BTD: torch.Tensor = self.norm(x_BTD)
         return normed_BTD
 
@@ -210,6 +221,7 @@ class Transformer(nn.Module):
         tokens_BT: torch.Tensor,
         labels_BT: torch.Tensor,
         mask_BT: torch.Tensor,
+        places: Places | None = None,
         chunk_tokens: int = 0,
     ) -> torch.Tensor:
         """Return the summed nll (nats) of the labels where mask is true; see `summed_nll`.
@@ -217,9 +229,10 @@ class Transformer(nn.Module):
         Args:
             labels_BT: int64, the token after each.
             mask_BT: bool, which labels count.
+            places: where documents begin; None: at position 0.
             chunk_tokens: tokens whose logits exist at once; 0: as many as suit the device.
         """
-        x_BTD = self.hidden(tokens_BT, num_valid_B=mask_BT.sum(dim=1))
+        x_BTD = self.hidden(tokens_BT, places=places, num_valid_B=mask_BT.sum(dim=1))
         x_BTD = enter(x_BTD, self.tensor, self.sequence_parallel)
         weight = self.embedding.weight if self.config.tied_embeddings else self.head.weight
         rows = weight.shape[0]
@@ -256,16 +269,17 @@ class Transformer(nn.Module):
             )
 
     def _rotary_angles(
-        self, start: int, length: int, device: torch.device
+        self, start: int, length: int, device: torch.device, places: Places | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         known = 0 if self._angles is None else self._angles[0].shape[0]
         if self._angles is None or known < start + length or self._angles[0].device != device:
-            config = self.config
             size = max(start + length, 2 * known if known else 0)
             with torch.inference_mode(False):  # they outlive an evaluation: training needs them too
-                cos, sin = rotary_angles(0, size, config.head_size, config.rope_theta, device)
+                cos, sin = rotary_angles(self.config, 0, size, device)
                 self._angles = cos.to(self.compute_dtype), sin.to(self.compute_dtype)
         cos, sin = self._angles
+        if places is not None:
+            return cos[places.positions_BT][:, None], sin[places.positions_BT][:, None]
         return cos[start : start + length], sin[start : start + length]
 
     def _padding_bias(self, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:

@@ -14,7 +14,7 @@ from .schedule import learning_rate
 _FIXED = {
     "model": None,
     "optimizer": None,
-    "data": ("sequence_length",),
+    "data": ("sequence_length", "order", "documents"),
     "training": (
         "global_batch_size",
         "initial_batch_size",

@@ -19,6 +19,7 @@ from .grid import Grid
 from .guard import Guard
 from .model import Transformer
 from .optimizer import Optimizers
+from .places import document_places
 from .router import Routing, balance_experts, collect_routing
 
 
@@ -50,7 +51,8 @@ def accumulate(
     """Add the gradients of the batch's summed loss; return that sum, float64[]."""
     total = torch.zeros((), dtype=torch.float64, device=device)
     for part in batch.micro_batches(micro_batch_size, device):
-        loss = model.loss(part.tokens_BT, part.labels_BT, part.mask_BT, loss_chunk_tokens)
+        places = document_places(part.bounds_BN, device, model.compute_dtype)
+        loss = model.loss(part.tokens_BT, part.labels_BT, part.mask_BT, places, loss_chunk_tokens)
         loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     return total

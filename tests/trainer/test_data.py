@@ -197,10 +197,11 @@ class Uniform(torch.nn.Module):
     def __init__(self, vocab_size: int) -> None:
         super().__init__()
         self.vocab_size = vocab_size
+        self.compute_dtype = torch.float32
         self.tensor = Ranks()
         self.norm = torch.nn.LayerNorm(1)
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+    def forward(self, tokens: torch.Tensor, places: None = None) -> torch.Tensor:
         return torch.zeros(*tokens.shape, self.vocab_size)
 
 
