@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=2, help="steps of a round")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
     parser.add_argument("--only", default=",".join(CONTENDERS))
     sizes = {"layers": 6, "width": 384, "heads": 6, "vocabulary": 8192, "length": 256, "batch": 16}
     for name, size in sizes.items():

@@ -209,13 +209,15 @@ def main() -> None:
         print(error, file=answers, flush=True)
         return
     print(f"ready after {time.perf_counter() - start:.0f} s", file=answers, flush=True)
+    # A busy machine steals wall time; that of the CPU is the same for a process of one thread.
+    clock = time.process_time if arguments["clock"] == "cpu" else time.perf_counter
     for _ in sys.stdin:
-        start = time.perf_counter()
+        start = clock()
         with contextlib.redirect_stdout(io.StringIO()):
             take(steps)
             if arguments["device"] == "cuda":
                 torch.cuda.synchronize()
-        seconds = time.perf_counter() - start
+        seconds = clock() - start
         tokens = steps * arguments["batch"] * arguments["length"]
         print(tokens / seconds, file=answers, flush=True)
     os._exit(0)  # threads that read ahead have nothing to finish

@@ -7,6 +7,7 @@ chunks, is left as it is.
 from __future__ import annotations
 
 import functools
+import importlib.util
 import logging
 import os
 import shutil
@@ -58,9 +59,7 @@ def why_not(kind: str) -> str | None:
     if not (headers / "Python.h").is_file():
         return f"the headers of Python are not installed ({headers}/Python.h; python3-dev)"
     if kind == "cuda":
-        try:
-            import triton  # type: ignore[import-untyped,import-not-found]  # noqa: F401
-        except ImportError:
+        if importlib.util.find_spec("triton") is None:
             return "triton is not installed (pip install triton)"
         if torch.cuda.get_device_capability() < (7, 0):
             return "the GPU is too old for triton"
