@@ -22,6 +22,7 @@ import torch
 
 WARM_UP = 3
 Round = Callable[[int], None]
+LASTING: list[Any] = []  # contexts that are left when the process ends
 
 
 def ours(a: dict[str, Any], compiled: str = "off") -> Round:
@@ -71,11 +72,10 @@ def ours(a: dict[str, Any], compiled: str = "off") -> Round:
             log=replace(config.log, tensorboard=False),
         )
     )
-    run_rank = rank(config)  # for the whole life of this process
-    device = run_rank.__enter__()
+    LASTING.append(rank(config))
+    device = LASTING[-1].__enter__()
     run = _set_up(config, Path(a["folder"]) / f"ours-{compiled}", device)
     batches = Batches(run.data, run.sizes, run.grid.data, 0, 10**6, pinned=device.type == "cuda")
-    kept = [run_rank]
 
     def take(steps: int) -> None:
         for _ in range(steps):
@@ -89,7 +89,7 @@ def ours(a: dict[str, Any], compiled: str = "off") -> Round:
                 learning_rate=1e-3,
                 clip_norm=1.0,
             )
-        assert kept and not step.read().skipped
+        assert not step.read().skipped
 
     return take
 
