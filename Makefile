@@ -74,6 +74,8 @@ bench: .venv/.installed-dev ## measure speeds, beside the peers where `make peer
 
 peers: .venv-peers/.installed .venv-peers-next/.installed .venv-text-dedup/.installed ## install the tools we compare with into environments of their own
 
+megatron-peers: .venv-megatron/.installed ## install what the tools of a Megatron-LM checkout import
+
 lint: .venv/.installed-dev ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -123,6 +123,29 @@ class DedupArguments:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StopWordsArguments:
+    """Print the commonest words of each language, for the rule gopher_quality.min_stop_words.
+
+    Give it text that you trust (an encyclopaedia, say), and put what it prints into the config.
+    """
+
+    inputs: Positional[tuple[str, ...]]
+    """Files, folders, globs (.jsonl, .parquet, .arrow, .txt, also .gz and .zst)."""
+    text_key: str = "text"
+    """Field or column that holds the text."""
+    language: str = ""
+    """Language of all documents; empty: from their fields `language` or `lang`, or the path."""
+    share: float = 0.008
+    """Share of all words that a word must make up."""
+    least: int = 8
+    """Words of each language, whatever they make up."""
+    most: int = 32
+    """Words of each language at most (63 are possible)."""
+    clean: CleanConfig = field(default_factory=CleanConfig)
+    """Form of the texts, and identification of their languages."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class GenerateArguments:
     """Continue a prompt with a trained model."""
 

@@ -30,6 +30,7 @@ from .arguments import (
     RepairArguments,
     ReportArguments,
     SplitArguments,
+    StopWordsArguments,
     TokenizeArguments,
     VerifyArguments,
 )
@@ -129,6 +130,26 @@ def dedup(arguments: DedupArguments) -> None:
         dedup=arguments.dedup,
         workers=arguments.workers,
     )
+
+
+def stop_words(arguments: StopWordsArguments) -> None:
+    """Run `gristmill stop-words`."""
+    from .pipeline.stop_words import as_toml, find_stop_words
+
+    if not arguments.inputs:
+        raise ConfigError("no text to count words of: name files, before the options")
+    found = find_stop_words(
+        [
+            SourceConfig(
+                path=arguments.inputs, text_key=arguments.text_key, language=arguments.language
+            )
+        ],
+        arguments.clean,
+        share=arguments.share,
+        least=arguments.least,
+        most=arguments.most,
+    )
+    sys.stdout.write(as_toml(found))
 
 
 def generate(arguments: GenerateArguments) -> None:
@@ -242,6 +263,7 @@ COMMANDS: dict[str, tuple[type[Any], Any]] = {
     "report": (ReportArguments, report),
     "tokenize": (TokenizeArguments, tokenize),
     "dedup": (DedupArguments, dedup),
+    "stop-words": (StopWordsArguments, stop_words),
     "merge": (MergeArguments, merge),
     "split": (SplitArguments, split),
     "verify": (VerifyArguments, verify),

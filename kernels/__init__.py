@@ -26,6 +26,8 @@ PUBLIC_KERNELS = {  # no module may be named like a kernel, or it would hide it
     "unite_edges": "components",
     "resolve_components": "components",
     "text_statistics": "document_statistics",
+    "text_windows": "token_spans",
+    "find_windows": "window_search",
     "winnow": "winnowing",
     "permute": "permutation",
     "pack_best_fit": "packing",

@@ -17,6 +17,7 @@ from .payload import shingle_sets, source_shingles
 from .permutation import NUM_KEYS, permute
 from .similarity import set_jaccard
 from .surrounding import surround_documents
+from .token_spans import text_windows
 from .tokenizer import warm_tables
 from .tokenizer.charsmap import normalize_charsmap
 from .tokenizer.memo import new_batch, new_memo
@@ -29,6 +30,7 @@ from .tokenizer.text_rules import apply_text_rule
 from .tokenizer.unigram import encode_unigram, new_path
 from .tokenizer.wordpiece import encode_wordpiece
 from .verification import verify_group
+from .window_search import find_windows
 from .winnowing import winnow
 
 
@@ -58,6 +60,8 @@ def compile_all() -> None:
     build_sample_index(np.ones(1, np.int32), np.zeros(1, np.int32), 1, 1)
     blend_greedily(np.ones(1), np.ones(1, np.int64), np.zeros(1, np.int64), 0, 1)
     pack_best_fit(np.array([1, 3], np.int64), 2)
+    found = text_windows(data, offsets, 240)
+    find_windows(data, offsets, 240, 48, found[0], found[0], found[0], found[1])
     winnow(data, offsets, 4, 4)
     permute(parents, 1, np.arange(NUM_KEYS, dtype=np.uint64))
     scan_pieces(data, offsets[:-1], offsets[1:], 0)

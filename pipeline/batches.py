@@ -33,6 +33,10 @@ class Piece:
     """Bytes of input, for the progress bar."""
 
 
+EXCERPT_BYTES = 2_000
+"""Beginning of a dropped text, or line, that its row in the reject file has."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rejected:
     """A document that could not be read, or was dropped while cleaning."""
@@ -47,7 +51,8 @@ class Rejected:
     id: bytes | None = None
     text_bytes: int = 0
     excerpt: str = ""
-    """The beginning of its clean text, for the report's samples; empty where none could be read."""
+    """The beginning of its clean text, or of the line where that holds none, for the report's
+    samples; empty where nothing could be read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 from .cleaner import check_texts
+from .contamination import check_decontamination
 from .config import PreprocessConfig, RehydrationConfig, TokenizerConfig
 from .dedup_preference import columns_of, parse_keep
 from .filter_thresholds import check_filters
@@ -30,6 +31,7 @@ def check_config(config: PreprocessConfig) -> None:
     _at_least("clean.unit_bytes", clean.unit_bytes, 1, "64000000 is usual")
     check_texts(config)
     check_filters(config.filters)
+    check_decontamination(config.filters.decontamination)
     check_dedup(config)
     passages = config.passages
     _at_least("passages.max_documents", passages.max_documents, 1, "10 is usual")

@@ -33,7 +33,7 @@ from .units import ReadUnit, fingerprints, plan_units, read_unit
 
 logger = logging.getLogger(__name__)
 
-VERSION = 3
+VERSION = 4
 
 MAX_UNKNOWN_LANGUAGES = 100
 """Codes that are no languages are named in the marker up to this number, then only counted."""

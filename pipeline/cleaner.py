@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from .batches import ReadBatch, Rejected, text_array
+from .batches import EXCERPT_BYTES, ReadBatch, Rejected, text_array
 from .c4_lines import keep_c4_lines
 from .config import CleanConfig, PreprocessConfig
 from .documents import UNKNOWN_LANGUAGE, document_schema
@@ -38,9 +38,6 @@ IDENTIFIED_FIELDS = (
     pa.field("identified_language", pa.string()),  # null where it was not identified
     pa.field("language_score", pa.float32()),  # probability of it
 )
-
-EXCERPT_BYTES = 2_000
-"""Beginning of a dropped text that its row in the reject file has, for the report's samples."""
 
 
 def added_fields(config: CleanConfig) -> list[pa.Field]:

@@ -45,6 +45,9 @@ def render_datacard(report: Report, summary: Summary, output: Path) -> bytes:
             for reason in reasons_in_order(report)
         ],
         datasets=list(_datasets(output / "data")),
+        mismatches=sorted(
+            report.curation.get("mismatches", []), key=lambda one: (-one[2], one[0], one[1])
+        ),
         redaction=policy,
         is_redacted=any(value == "yes" for _, value in policy) or any(report.redacted.values()),
         settings=[

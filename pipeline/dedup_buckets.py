@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .array_files import save_array
-from .dedup_exact import in_range
+from .dedup_exact import in_range, joined_and_emptied, same_neighbours
 from .dedup_layout import NO_KEY, ExactTable, Part, open_array
 from .executors import advance
 from .stage import UnitResult
 
 RANGE_KEYS = 8_000_000
-"""Keys in one range, on average: about 300 MB while they are sorted."""
+"""Keys in one range, on average: about 250 MB while they are sorted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,12 +44,14 @@ def write_buckets(arguments: BucketsArguments) -> UnitResult:
         rows = table.rows(part.first_document, part.first_document + part.num_documents)
         is_copy = rows["document"] != rows["root"]
         removed.append(rows["document"][is_copy] - part.first_document)
+    del table  # its pages count as memory while it is mapped
     num_old = sum(part.num_documents for part in arguments.parts if part.is_old)
     num_documents = sum(part.num_documents for part in arguments.parts)
     num_ranges = max(1, -(-num_documents // RANGE_KEYS))
     buckets = [np.empty(0, np.int64)]
     for number in range(num_ranges):
-        keys, documents = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
+        keys: list[NDArray[np.uint64]] = []
+        documents: list[NDArray[np.int64]] = []
         for part, copies in zip(arguments.parts, removed, strict=True):
             row = np.array(open_array(part.bands)[arguments.band])
             row[copies] = NO_KEY
@@ -57,7 +59,9 @@ def write_buckets(arguments: BucketsArguments) -> UnitResult:
             keys.append(row[rows])
             documents.append(rows + part.first_document)
             advance(8 * part.num_documents // num_ranges)
-        buckets.append(_buckets(np.concatenate(keys), np.concatenate(documents)))
+        buckets.append(
+            _buckets(joined_and_emptied(keys, np.uint64), joined_and_emptied(documents, np.int64))
+        )
         if not arguments.among_new:
             buckets[-1] = _with_old(buckets[-1], num_old)
     found = np.concatenate(buckets)
@@ -68,9 +72,8 @@ def write_buckets(arguments: BucketsArguments) -> UnitResult:
 
 def _buckets(keys: NDArray[np.uint64], documents: NDArray[np.int64]) -> NDArray[np.int64]:
     order = np.argsort(keys)
-    is_same = keys[order[1:]] == keys[order[:-1]]
-    padded = np.concatenate(([False], is_same, [False]))
-    rows = order[padded[1:] | padded[:-1]] if len(order) else order
+    padded = same_neighbours(keys, order) if len(order) else np.zeros(1, np.bool_)
+    rows = order[padded[1:] | padded[:-1]]
     rows = rows[np.lexsort((documents[rows], keys[rows]))]
     is_first = np.ones(len(rows), np.bool_)
     is_first[1:] = keys[rows[1:]] != keys[rows[:-1]]

@@ -6,6 +6,7 @@ connected component: no bucket reaches over two, so groups are verified apart fr
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ from .stage import UnitResult
 PARTITION_CANDIDATES = 250_000
 """Candidates that are verified together, on average, where the user sets no number of parts."""
 MIN_PARTITIONS = 16
-CHUNK = 4_000_000
-"""Memberships that are looked at in one go."""
+CHUNK = 1_000_000
+"""Memberships that are looked at in one go: about 60 MB."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +44,7 @@ class ComponentsArguments:
 
 def write_components(arguments: ComponentsArguments) -> UnitResult:
     """Write candidates with their groups, and the memberships of each partition."""
-    files = [open_array(path) for path in arguments.buckets]
+    files = arguments.buckets
     is_candidate = np.zeros(arguments.num_documents, np.bool_)
     for file in files:
         for chunk in _chunks(file):
@@ -80,8 +81,11 @@ def write_components(arguments: ComponentsArguments) -> UnitResult:
     return UnitResult(counts=counts, outputs=(arguments.candidates, arguments.members))
 
 
-def _chunks(file: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    return [file[start : start + CHUNK] for start in range(0, len(file), CHUNK)]
+def _chunks(path: Path) -> Iterator[NDArray[np.int64]]:
+    """Yield the memberships of a band: one file is mapped at a time, as pages count as memory."""
+    file = open_array(path)
+    for start in range(0, len(file), CHUNK):
+        yield file[start : start + CHUNK]
 
 
 def _read(
@@ -101,7 +105,7 @@ def _read(
 
 def _write_members(
     path: Path,
-    files: list[NDArray[np.int64]],
+    files: Sequence[Path],
     places: NDArray[Any],
     groups: NDArray[np.int64],
     num_partitions: int,

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from ..indexed_dataset.atomic import atomic_path
 from .dedup_layout import EXACT, VERIFIED, ExactTable, open_array, part_name, partition_of
+from .dedup_rows import RowFile, find_sorted
 from .documents import VERDICT_SCHEMA
 from .filter_verdicts import dropped_tables
 from .stage import UnitResult
@@ -133,7 +134,7 @@ class _Finder:
         self._exact = ExactTable(arguments.exact)
         self._candidates = open_array(arguments.candidates) if arguments.candidates else None
         self._verify, self._num_partitions = arguments.verify, arguments.num_partitions
-        self._verified: dict[int, tuple[NDArray[np.int64], NDArray[Any]]] = {}
+        self._verified: dict[int, RowFile] = {}
 
     def __call__(self, first: int, ids: NDArray[np.uint64]) -> _Resolved:
         """Return what was found about documents `first`, `first` + 1, ..., which have these ids."""
@@ -167,30 +168,19 @@ class _Finder:
         partitions = partition_of(self._candidates[1][places], self._num_partitions)
         rows, found = [np.empty(0, np.int64)], [np.empty(0, VERIFIED)]
         for partition in np.unique(partitions).tolist():
-            numbers, verified = self._open(partition)
+            verified = self._open(partition)
             some = candidates[partitions == partition]
-            places, near = find_sorted(numbers, documents[some])
+            places, near = find_sorted(verified.documents, documents[some])
             rows.append(some[near])
-            found.append(verified[places])
+            found.append(verified.read(places))
         return np.concatenate(rows), np.concatenate(found)
 
-    def _open(self, partition: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    def _open(self, partition: int) -> RowFile:
         if partition not in self._verified:
             assert self._verify is not None
             name = part_name(partition, self._num_partitions)
-            verified = open_array(self._verify / f"{name}.npy")
-            self._verified[partition] = np.array(verified["document"]), verified
+            self._verified[partition] = RowFile(self._verify / f"{name}.npy")
         return self._verified[partition]
-
-
-def find_sorted(
-    table: NDArray[np.int64], wanted: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return (places in the ascending table, rows of `wanted`) of the numbers that are in both."""
-    places = np.searchsorted(table, wanted)
-    rows = np.flatnonzero(places < len(table))
-    rows = rows[table[places[rows]] == wanted[rows]]
-    return places[rows], rows
 
 
 def _rejected_tables(path: Path) -> Iterator[pa.Table]:

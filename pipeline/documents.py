@@ -29,10 +29,11 @@ REASONS: dict[str, str] = {
     "c4": "it fails a rule of filters.c4",
     "fineweb": "it fails a rule of filters.fineweb",
     "low_score": "a score is below its limit in filters.scores",
+    "contaminated": "it holds evaluation data (filters.decontamination)",
     "exact_duplicate": "the clean text is equal to that of a kept document",
     "has_duplicates": "other documents are copies of it, and dedup.copies is drop_all",
     "near_duplicate": "the verified similarity to a kept document reaches dedup.threshold",
-    "repeated_passages": "all of its text repeats other documents (passages)",
+    "repeated_passages": "nothing is left of it: all of its text is cut (passages, evaluation data)",
 }
 """Every reason that a document can be dropped for, with what it means."""
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .decontamination_config import DecontaminationConfig
+
 OFF = -1.0
 """A threshold that no document fails."""
 
@@ -125,7 +127,8 @@ class QuantileConfig:
 class FilterConfig:
     """Decisions over the columns of clean documents: which are kept, and why others are not.
 
-    Changing them re-reads no source: only the columns of documents/ are looked at again.
+    Changing them re-reads no source: only the columns of documents/ are looked at again, and their
+    texts where the evaluation data of `decontamination` changes.
     """
 
     mode: Literal["drop", "annotate"] = "drop"
@@ -157,5 +160,7 @@ class FilterConfig:
     url_block_list: tuple[str, ...] = ()
     """Files with a domain, or a part of a URL (anything with a slash), a line; # begins a
     comment. Subdomains are blocked too."""
+    decontamination: DecontaminationConfig = field(default_factory=DecontaminationConfig)
+    """Evaluation data that documents must not hold (texts are searched for it)."""
     scores: dict[str, float] = field(default_factory=dict)
     """Smallest value of a column of numbers that clean adds: { quality = 0.5 }."""

@@ -2,8 +2,9 @@
 
 `filters/UNIT.parquet` has a row for each row of `documents/UNIT.parquet`, in its order: `kept`,
 `reason` (a key of `documents.REASONS`, the first that applies) and `failed`, all rules that the
-document fails. In mode `annotate` all are kept and `failed` is the mark. Texts are not read, so
-other thresholds cost seconds; the thresholds that a corpus gives itself come from a pass before.
+document fails. In mode `annotate` all are kept and `failed` is the mark. Texts are not read (but by
+`contamination`, which is a pass before), so other thresholds cost seconds; the thresholds that a
+corpus gives itself come from a pass before, too.
 
 What filters drop is in documents/ still, and no later stage sees it: see `text_column`.
 """
@@ -23,6 +24,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..indexed_dataset.atomic import atomic_path
+from . import contamination
 from .cleaner import same_language
 from .config import PreprocessConfig
 from .executors import Executor
@@ -44,8 +46,10 @@ from .url_block_list import UrlBlockList
 
 logger = logging.getLogger(__name__)
 
-VERSIONS = {"quantiles": 1, "filters": 1}
+VERSIONS = {"quantiles": 1, **contamination.VERSIONS, "filters": 2}
 """Raised by hand when a stage's output changes."""
+
+CONTAMINATED = "contaminated"
 
 DECISION_SCHEMA = pa.schema(
     [
@@ -67,6 +71,8 @@ class FilterArguments:
     """Language -> rule -> threshold, where it is known by now."""
     decisions: Path
     """The file to write."""
+    matches: Path | None = None
+    """The unit's file of the stage `contamination`, where it is on."""
 
 
 def is_on(config: FilterConfig) -> bool:
@@ -78,6 +84,7 @@ def is_on(config: FilterConfig) -> bool:
         or config.keep_languages
         or config.drop_language_mismatch
         or config.url_block_list
+        or contamination.is_on(config.decontamination)
         or config.scores
     )
 
@@ -102,7 +109,8 @@ def run(
     """Decide about all clean documents; return markers that stand for both stages together.
 
     They have the outputs of both, clean's counts with what the filters dropped in `rows`, and
-    `marked` ([language, rule, documents]) and `thresholds`. Without filters they are clean's.
+    `marked` ([language, rule, documents]), `thresholds` (language -> rule -> value, null: off) and
+    `contaminated` ([evaluation file, documents]). Without filters they are clean's.
     """
     filters = config.filters
     documents = {
@@ -114,6 +122,12 @@ def run(
         documents = {}  # what an earlier run decided is removed
     block_lists = [file_fingerprint(Path(path), path) for path in filters.url_block_list]
 
+    fingerprints = {name: (marker.fingerprint,) for name, marker in clean_markers.items()}
+    found = {name: (path, clean_markers[name].fingerprint) for name, path in documents.items()}
+    searched = contamination.run(config, output, found, executor, progress)
+    for name, marker in searched.items():
+        fingerprints[name] += (marker.fingerprint,)
+
     def units(inputs: Mapping[str, tuple[str, ...]], thresholds: dict[str, Any]) -> list[Unit]:
         return [
             Unit(
@@ -123,6 +137,11 @@ def run(
                     config=filters,
                     thresholds=thresholds,
                     decisions=output / FILTERS / f"{name}.parquet",
+                    matches=(
+                        output / contamination.FOLDER / f"{name}.parquet"
+                        if name in searched
+                        else None
+                    ),
                 ),
                 inputs=inputs[name],
                 size_bytes=path.stat().st_size,
@@ -130,7 +149,6 @@ def run(
             for name, path in documents.items()
         ]
 
-    fingerprints = {name: (marker.fingerprint,) for name, marker in clean_markers.items()}
     rules = quantile_rules(filters)
     stage = Stage(
         name="quantiles",
@@ -138,7 +156,8 @@ def run(
         settings=[[rule.name for rule in rules], filters.c4.any_ending],
         function=count_unit,
     )
-    counted = run_stage(stage, units(fingerprints, {}) if rules else [], output, executor, progress)
+    cleaned = {name: (marker.fingerprint,) for name, marker in clean_markers.items()}
+    counted = run_stage(stage, units(cleaned, {}) if rules else [], output, executor, progress)
     histograms = add_up(marker.counts["histograms"] for marker in counted.values())
     languages = {row[1] for marker in clean_markers.values() for row in marker.counts["rows"]}
     stop_words = config.clean.annotate.stop_words
@@ -147,17 +166,32 @@ def run(
     stage = Stage(
         name="filters",
         version=VERSIONS["filters"],
-        settings=[asdict(filters), block_lists, repr(thresholds)],
+        settings=[_settings(filters), block_lists, repr(thresholds)],
         function=decide_unit,
     )
     decided = run_stage(stage, units(fingerprints, thresholds), output, executor, progress)
+    plain = {
+        language: {rule: None if value != value else value for rule, value in by_rule.items()}
+        for language, by_rule in thresholds.items()
+        if by_rule
+    }
     return {
-        name: _joined(marker, decided[name]) if name in decided else marker
+        name: (
+            _joined(marker, decided[name], searched.get(name), plain) if name in decided else marker
+        )
         for name, marker in clean_markers.items()
     }
 
 
-def _joined(clean: Marker, decided: Marker) -> Marker:
+def _settings(config: FilterConfig) -> dict[str, Any]:
+    """Return what decisions depend on beside their inputs: evaluation data is one of these."""
+    action = config.decontamination.action
+    return asdict(config) | {"decontamination": action, "url_block_list": None}
+
+
+def _joined(
+    clean: Marker, decided: Marker, searched: Marker | None, thresholds: Mapping[str, Any]
+) -> Marker:
     rows = [row for row in clean.counts["rows"] if row[2] != "clean"] + decided.counts["rows"]
     before = sum(row[3] for row in clean.counts["rows"])
     if sum(row[3] for row in rows) != before:
@@ -168,8 +202,14 @@ def _joined(clean: Marker, decided: Marker) -> Marker:
     return Marker(
         unit=clean.unit,
         fingerprint=fingerprint(clean.fingerprint, decided.fingerprint),
-        counts={**clean.counts, "rows": sorted(rows), "marked": decided.counts["marked"]},
-        outputs=clean.outputs + decided.outputs,
+        counts={
+            **clean.counts,
+            "rows": sorted(rows),
+            "marked": decided.counts["marked"],
+            "thresholds": thresholds,
+            "contaminated": searched.counts["contaminated"] if searched else [],
+        },
+        outputs=clean.outputs + (searched.outputs if searched else ()) + decided.outputs,
     )
 
 
@@ -241,6 +281,10 @@ class _Decider:
         self._rules = enabled_rules(self._config)
         self._count_names = _count_names(self._rules, self._config.c4.any_ending)
         self._blocked = UrlBlockList.read(self._config.url_block_list)
+        self._contaminated = (
+            contamination.contaminated_rows(arguments.matches) if arguments.matches else None
+        )
+        self._first_row = 0  # of the next table in documents/UNIT.parquet
         names = pq.read_schema(arguments.documents).names
         self.columns = ["id", "source", "language", TEXT_BYTES]
         for column in self._wanted():
@@ -266,15 +310,14 @@ class _Decider:
     def __call__(self, table: pa.Table) -> tuple[pa.Table, dict[str, NDArray[np.bool_]]]:
         """Return the decisions about a table, and which documents fail each rule."""
         failed = {name: fails for name, fails in self._failures(table).items() if fails.any()}
+        self._first_row += table.num_rows
         reasons = np.full(table.num_rows, None, object)
-        for name in reversed(failed):
-            reasons[failed[name]] = name.partition(".")[0]
         dropped = np.zeros(len(reasons), np.bool_)
-        if self._config.mode == "drop":
-            for fails in failed.values():
-                dropped |= fails
-        else:
-            reasons[:] = None
+        for name in reversed(failed):
+            is_mark = name == CONTAMINATED and self._config.decontamination.action != "drop"
+            if self._config.mode == "drop" and not is_mark:
+                reasons[failed[name]] = name.partition(".")[0]
+                dropped |= failed[name]
         names = list(failed)
         matrix = np.array([failed[name] for name in names]).reshape(len(names), table.num_rows)
         documents, rules = np.nonzero(matrix.T)
@@ -323,6 +366,9 @@ class _Decider:
         failed |= self._rule_failures(table, languages)
         for column, least_score in config.scores.items():
             failed[f"low_score.{column}"] = _floats(table[column], np.nan) < least_score
+        if self._contaminated is not None:
+            rows = np.arange(self._first_row, self._first_row + table.num_rows)
+            failed[CONTAMINATED] = np.isin(rows, self._contaminated)
         return failed
 
     def _rule_failures(

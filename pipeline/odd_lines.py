@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from .batches import BatchBuilder, Piece, Rejected, as_string
+from .batches import EXCERPT_BYTES, BatchBuilder, Piece, Rejected, as_string
 
 
 class OddLineReader:
@@ -57,6 +57,7 @@ class OddLineReader:
                         detail=self._missing(text),
                         input_id=input_id,
                         language=language,
+                        excerpt=_beginning(line),
                     )
                 )
                 return
@@ -65,7 +66,13 @@ class OddLineReader:
         except (ValueError, RecursionError) as error:  # msgspec's and Unicode's errors are these
             reason, detail = _why(line, error)
             builder.reject(
-                Rejected(origin_offset=offset, reason=reason, detail=detail, language=language)
+                Rejected(
+                    origin_offset=offset,
+                    reason=reason,
+                    detail=detail,
+                    language=language,
+                    excerpt=_beginning(line),
+                )
             )
 
     def _language(self, row: Any) -> str | None:
@@ -81,6 +88,11 @@ class OddLineReader:
             return f"no key {self._source.text_key!r}"
         kind = "null" if text is None else type(text).__name__
         return f"{self._source.text_key!r} is {kind}, not a string"
+
+
+def _beginning(line: bytes) -> str:
+    """Return what the reject file shows of a line that holds no text."""
+    return line[:EXCERPT_BYTES].decode("utf-8", "replace")
 
 
 def _why(line: bytes, error: Exception) -> tuple[str, str]:

@@ -179,6 +179,8 @@ def manifest_config(config: PreprocessConfig) -> dict[str, Any]:
     for source in plain["sources"]:
         del source["path"]
     del plain["filters"]["url_block_list"], plain["clean"]["language"]["model"]
+    for evaluation in plain["filters"]["decontamination"]["evaluations"]:
+        del evaluation["path"]
     for scorer in plain["clean"]["annotate"]["scorers"]:
         del scorer["model"]
     del plain["clean"]["unit_bytes"], plain["dedup"]["partitions"], plain["tokenizer"]["path"]

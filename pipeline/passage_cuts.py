@@ -1,4 +1,4 @@
-"""Places that repeat others in; the ranges that are cut from one unit's documents, merged, out.
+"""Places that repeat others, and evaluation data, in; the ranges that are cut from one unit's documents, merged, out.
 
 `apply_cuts` is the other half: documents and their ranges in, texts without them out.
 """
@@ -29,7 +29,7 @@ CUTS_SCHEMA = pa.schema(
         pa.field("row", pa.int64(), nullable=False),  # of the document in documents/UNIT.parquet
         pa.field("start", pa.int64(), nullable=False),  # bytes of its clean text: from
         pa.field("end", pa.int64(), nullable=False),  # up to but not including
-        pa.field("kind", pa.string(), nullable=False),  # line, paragraph, span
+        pa.field("kind", pa.string(), nullable=False),  # one of passage_places.KINDS
     ]
 )
 
@@ -44,6 +44,8 @@ class CutsArguments:
     unit: int
     """Its number in the files of `repeats`."""
     repeats: tuple[Path, ...]
+    contaminated: Path | None
+    """Ranges of the stage `contamination`, where they are to be cut."""
     cuts: Path
     """The file to write."""
 
@@ -71,6 +73,13 @@ def write_cuts(arguments: CutsArguments) -> UnitResult:
         units = repeats["unit"]
         first, last = np.searchsorted(units, [arguments.unit, arguments.unit + 1])
         parts.append(np.array(repeats[first:last]))
+    if arguments.contaminated is not None:
+        ranges = np.load(arguments.contaminated)
+        part = np.zeros(len(ranges), REPEAT)
+        for name in ("row", "start", "end"):
+            part[name] = ranges[name]
+        part["kind"] = KINDS.index("evaluation")
+        parts.append(part)
     found = np.concatenate(parts)
     found = found[np.lexsort((found["kind"], found["end"], found["start"], found["row"]))]
     merged = _merge(found)
@@ -90,13 +99,13 @@ def write_cuts(arguments: CutsArguments) -> UnitResult:
         )
     with atomic_path(arguments.cuts) as temporary:
         pq.write_table(table, temporary, compression="zstd")
-    ranges: Counter[str] = Counter()
+    num_ranges: Counter[str] = Counter()
     num_bytes: Counter[str] = Counter()
     for number, kind in enumerate(KINDS):
         own = merged[merged["kind"] == number]
-        ranges[kind] = len(own)
+        num_ranges[kind] = len(own)
         num_bytes[kind] = int((own["end"].astype(np.int64) - own["start"]).sum())
-    rows = [[kind, ranges[kind], num_bytes[kind]] for kind in KINDS if ranges[kind]]
+    rows = [[kind, num_ranges[kind], num_bytes[kind]] for kind in KINDS if num_ranges[kind]]
     return UnitResult(counts={"rows": rows}, outputs=(arguments.cuts,))
 
 

@@ -24,7 +24,8 @@ from .kept_documents import read_kept
 from .stage import UnitResult
 from .text_column import text_arrays
 
-KINDS = ("line", "paragraph", "span")
+KINDS = ("line", "paragraph", "span", "evaluation")
+"""Kinds of what is cut; the last is no repetition, but evaluation data (see `contamination`)."""
 
 PLACE = np.dtype(
     [

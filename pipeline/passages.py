@@ -6,7 +6,8 @@ stands at length in two documents is learned twice. Nothing is read at random an
 1. passages: hash and place of each line, paragraph and chosen stretch (parallel by unit);
 2. repeats: equal hashes brought together by sorting; which of their places go (parallel by range
    of hashes);
-3. cuts: the ranges of each unit's documents, merged (parallel by unit).
+3. cuts: the ranges of each unit's documents, merged (parallel by unit). Passages of evaluation
+   data, where filters.decontamination cuts them, join here.
 
 `cuts/UNIT.parquet` is what `tokenize` applies on its way down; documents/ stays as it is, so every
 cut can be looked up. A document of which nothing is left is dropped as `repeated_passages`.
@@ -25,6 +26,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .. import kernels
+from . import contamination
 from .config import PassagesConfig, PreprocessConfig
 from .executors import Executor
 from .passage_cuts import CutsArguments, write_cuts
@@ -38,7 +40,7 @@ logger = logging.getLogger(__name__)
 # Raised by hand when a stage's output changes.
 PASSAGES_VERSION = 1
 REPEATS_VERSION = 1
-CUTS_VERSION = 1
+CUTS_VERSION = 2
 VERSIONS = {"passages": PASSAGES_VERSION, "repeats": REPEATS_VERSION, "cuts": CUTS_VERSION}
 
 PART_BYTES = 200_000_000
@@ -62,8 +64,52 @@ def run(
     Counts of a marker: `rows` [kind, ranges, bytes] of what is cut from the unit's documents.
     """
     settings = config.passages
-    if not is_on(settings):
+    is_cut = contamination.is_cut(config.filters)
+    if not (is_on(settings) or is_cut):
         return {}
+    places: dict[str, Marker] = {}
+    repeats: dict[str, Marker] = {}
+    if is_on(settings):
+        places, repeats = _find_repeats(settings, output, verdict_markers, executor, progress)
+    found = fingerprint([marker.fingerprint for marker in repeats.values()])
+    cuts = run_stage(
+        Stage(name="cuts", version=CUTS_VERSION, settings=[is_cut], function=write_cuts),
+        [
+            Unit(
+                name=name,
+                arguments=CutsArguments(
+                    documents=output / "documents" / f"{name}.parquet",
+                    unit=number,
+                    repeats=tuple(output / "work" / "repeats" / f"{part}.npy" for part in repeats),
+                    contaminated=_ranges(output, name) if is_cut else None,
+                    cuts=output / "cuts" / f"{name}.parquet",
+                ),
+                inputs=(places.get(name, marker).fingerprint, marker.fingerprint, found),
+            )
+            for number, (name, marker) in enumerate(verdict_markers.items())
+        ],
+        output,
+        executor,
+        progress,
+    )
+    _tell(cuts)
+    return cuts
+
+
+def _ranges(output: Path, name: str) -> Path | None:
+    """Return the ranges of evaluation data of a unit; None: it has no documents."""
+    path = contamination.ranges_file(output, name)
+    return path if path.is_file() else None
+
+
+def _find_repeats(
+    settings: PassagesConfig,
+    output: Path,
+    verdict_markers: Mapping[str, Marker],
+    executor: Executor,
+    progress: Progress,
+) -> tuple[dict[str, Marker], dict[str, Marker]]:
+    """Run the first two stages; return their markers."""
     kernels.warm_kernels()
     work = output / "work"
     places = run_stage(
@@ -125,28 +171,7 @@ def run(
         executor,
         progress,
     )
-    found = fingerprint([marker.fingerprint for marker in repeats.values()])
-    cuts = run_stage(
-        Stage(name="cuts", version=CUTS_VERSION, settings=[], function=write_cuts),
-        [
-            Unit(
-                name=name,
-                arguments=CutsArguments(
-                    documents=output / "documents" / f"{name}.parquet",
-                    unit=number,
-                    repeats=tuple(work / "repeats" / f"{part}.npy" for part in repeats),
-                    cuts=output / "cuts" / f"{name}.parquet",
-                ),
-                inputs=(marker.fingerprint, found),
-            )
-            for number, (name, marker) in enumerate(places.items())
-        ],
-        output,
-        executor,
-        progress,
-    )
-    _tell(cuts)
-    return cuts
+    return places, repeats
 
 
 def _tell(cuts: Mapping[str, Marker]) -> None:
@@ -158,9 +183,9 @@ def _tell(cuts: Mapping[str, Marker]) -> None:
             num_bytes[kind] += size
     for kind in sorted(ranges):
         logger.info(
-            "passages: %s repeated %ss are left out, %.1f MB of text",
+            "%s %s are left out of the token files, %.1f MB of text",
             f"{ranges[kind]:,}",
-            kind,
+            "passages of evaluation data" if kind == "evaluation" else f"repeated {kind}s",
             num_bytes[kind] / 1e6,
         )
 

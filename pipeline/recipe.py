@@ -20,6 +20,7 @@ from rich.console import Console
 from ..indexed_dataset.atomic import disk_full, is_disk_full
 from . import (
     clean,
+    contamination_report,
     dedup,
     dedup_inputs,
     filters,
@@ -81,6 +82,8 @@ def preprocess(
 
         def finish(report: Report) -> Report:
             report.config = pack.manifest_config(config)
+            if until != "clean":
+                report.contamination = contamination_report.describe(config, output, cleaned)
             return _finish(report, output, executor, progress, console)
 
         pack.refuse_foreign_prefixes(output)
@@ -147,6 +150,7 @@ def _finish(
     places = {
         "documents": "clean documents (Parquet)",
         "filters": "what the filters decided of each document (Parquet)",
+        "contamination": "documents that hold evaluation data, and which (Parquet)",
         "kept": "documents that were kept (Parquet)",
         "rejected": "documents dropped while reading and cleaning (JSON lines)",
         "verdicts": "what became of each document (Parquet)",

@@ -77,6 +77,8 @@ class Report:
     """With rehydration, of each train group: group, repeat, documents, tokens."""
     curation: dict[str, Any] = field(default_factory=dict)
     """What cleaning replaced, and which filter rules documents fail: see `curation_counts`."""
+    contamination: dict[str, Any] = field(default_factory=dict)
+    """What was found of evaluation data: see `contamination_report`."""
 
     def to_json(self) -> str:
         """Return the text of report.json."""
@@ -91,6 +93,7 @@ class Report:
             "rehydration": self.rehydration,
             "repeats": self.repeats,
             "curation": self.curation,
+            "contamination": self.contamination,
         }
         return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
 
@@ -291,6 +294,7 @@ def load_report(path: Path) -> Report:
             rehydration=value.get("rehydration", {}),
             repeats=value.get("repeats", []),
             curation=value.get("curation", {}),
+            contamination=value.get("contamination", {}),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(

@@ -19,6 +19,7 @@ from .differences import Piece, side_by_side
 from .documents import REASONS, UNKNOWN_LANGUAGE
 from .histogram import quantile
 from .report import Report, Tally
+from .report_rules import rule_rows
 from .report_samples import KEPT, NEAR, Sample
 from .summary import Summary
 
@@ -138,6 +139,11 @@ def render_page(report: Report, summary: Summary, samples: Mapping[str, list[Sam
             kept=samples.get(KEPT, []),
             pairs=pairs,
             meanings=REASONS,
+            rules=rule_rows(report.curation),
+            mismatches=sorted(
+                report.curation.get("mismatches", []), key=lambda one: (-one[2], one[0], one[1])
+            ),
+            open_rows=OPEN_ROWS,
             excerpt_characters=EXCERPT_CHARACTERS,
         )
     )

@@ -74,6 +74,8 @@ def read_facts(file: TokenizerFile, special_as_text: bool) -> Facts:
     if not isinstance(facts, Facts):
         facts = _gather(file, special_as_text)
         cache.save(path, facts)
+    if facts.engine is not None:
+        facts.engine.place_tables()
     return facts
 
 

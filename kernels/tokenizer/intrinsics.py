@@ -63,6 +63,11 @@ if numba.config.DISABLE_JIT:
                 masks[place] |= int(member) << i
         return tuple(np.uint64(mask) for mask in masks)
 
+    def between64(data: Any, index: Any, low: Any, size: Any) -> Any:
+        """Return the mask of those of the 64 bytes at data[index] from `low` up to low + size."""
+        raw = bytes(data[int(index) : int(index) + 64]).ljust(64, b"\0")
+        return np.uint64(sum(1 << i for i, b in enumerate(raw) if 0 <= b - int(low) < int(size)))
+
     def equal64(data: Any, index: Any, byte: Any) -> Any:
         """Return the mask of those of the 64 bytes at data[index] that equal `byte`."""
         raw = bytes(data[int(index) : int(index) + 64]).ljust(64, b"\0")
@@ -193,3 +198,15 @@ else:
             return builder.bitcast(same, _I64)
 
         return types.uint64(data, index, byte), generate
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def between64(typing_context, data, index, low, size):  # type: ignore[no-untyped-def]
+        """Return the mask of the bytes from `low` up to low + size (uint8), not included."""
+
+        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            block = _load64(context, builder, signature, arguments[:2])
+            moved = builder.sub(block, _splat(builder, arguments[2]))
+            inside = builder.icmp_unsigned("<", moved, _splat(builder, arguments[3]))
+            return builder.bitcast(inside, _I64)
+
+        return types.uint64(data, index, low, size), generate

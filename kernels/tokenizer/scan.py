@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..jit import borrowing_kernel as kernel
+from .intrinsics import load_u64
 
 SCHEME = 7
 GPT2, CL100K, O200K, DEEPSEEK, WHOLE = 0, 1, 2, 3, 4
@@ -32,24 +33,31 @@ LETTER, NUMBER, MARK, SPACE, UPPER, LOWER, PUNCTUATION, CJK, NUMERIC = (
     np.int64(1 << bit) for bit in range(9)
 )
 _ZERO, _NONE = np.int64(0), np.int64(-1)
+_0, _6, _8, _12, _16, _18, _24 = (np.uint64(i) for i in (0, 6, 8, 12, 16, 18, 24))
+_SIX, _BYTE = np.uint64(0x3F), np.uint64(0xFF)
 
 
 @kernel
 def class_at(data: Any, at: Any, stage1: Any, stage2: Any) -> Any:
-    """Return (class bits, bytes) of the code point at data[at]; the text is valid UTF-8."""
-    first = np.int64(data[at])
-    if first < 0x80:
-        return np.int64(stage2[np.int64(stage1[0]) * 256 + first]), np.int64(1)
-    second = np.int64(data[at + 1]) & 0x3F
-    if first < 0xE0:
-        code, size = (first & 0x1F) << 6 | second, np.int64(2)
-    elif first < 0xF0:
-        third = np.int64(data[at + 2]) & 0x3F
-        code, size = (first & 0x0F) << 12 | second << 6 | third, np.int64(3)
+    """Return (class bits, bytes) of the code point at data[at]; the text is valid UTF-8.
+
+    data: readable for 8 bytes behind `at`.
+    """
+    word = load_u64(data, at)  # one load, and no index that could be negative
+    first = word & _BYTE
+    if first < np.uint64(0x80):
+        return np.int64(stage2[(np.uint64(stage1[_0]) << _8) + first]), np.int64(1)
+    second = (word >> _8) & _SIX
+    if first < np.uint64(0xE0):
+        code, size = (first & np.uint64(0x1F)) << _6 | second, np.int64(2)
     else:
-        third, fourth = np.int64(data[at + 2]) & 0x3F, np.int64(data[at + 3]) & 0x3F
-        code, size = (first & 0x07) << 18 | second << 12 | third << 6 | fourth, np.int64(4)
-    return np.int64(stage2[np.int64(stage1[code >> 8]) * 256 + (code & 255)]), size
+        third = (word >> _16) & _SIX
+        if first < np.uint64(0xF0):
+            code, size = (first & np.uint64(0x0F)) << _12 | second << _6 | third, np.int64(3)
+        else:
+            code = (first & np.uint64(0x07)) << _18 | second << _12 | third << _6
+            code, size = code | ((word >> _24) & _SIX), np.int64(4)
+    return np.int64(stage2[(np.uint64(stage1[code >> _8]) << _8) + (code & _BYTE)]), size
 
 
 @kernel

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..jit import borrowing_kernel as kernel
-from .intrinsics import classify64, equal64, leading_zeros, trailing_zeros
+from .intrinsics import between64, classify64, equal64, leading_zeros, trailing_zeros
 from .scan import (
     CJK,
     CL100K,
@@ -57,8 +57,58 @@ def _bit(index: Any) -> Any:
 
 @kernel
 def _below(index: Any) -> Any:
-    """Return the mask of the bits below `index` (0 to 64)."""
-    return _ALL if index >= _64 else _bit(index) - _1
+    """Return the mask of the bits below `index` (up to 64; none below 0 and less)."""
+    if index >= _64:
+        return _ALL
+    return _bit(index) - _1 if index > 0 else _0
+
+
+@kernel
+def _plain_letters(data: Any, at: Any, leads: Any, size: Any) -> Any:
+    """Return the first bytes of letters that need no look at their class.
+
+    Masks of (Han and kana, Hangul, Cyrillic capitals, small Cyrillic), all of them whole below
+    `size`: U+3041 to U+30FF but signs, U+4E00 to U+9F7F, U+AC00 to U+D77F, U+0400 to U+045F.
+    """
+    han, hangul, capital, small = _0, _0, _0, _0
+    three = leads & between64(data, at, np.uint8(0xE3), np.uint8(0x0B)) & _below(size - 2)
+    if three:
+        # The first byte alone, or the second one, decides.
+        han = between64(data, at, np.uint8(0xE5), np.uint8(4))
+        han |= equal64(data, at, np.uint8(0xE4)) & _behind(data, at, np.uint8(0xB8), np.uint8(8))
+        han |= equal64(data, at, np.uint8(0xE9)) & _behind(data, at, np.uint8(0x80), np.uint8(62))
+        kana = three & equal64(data, at, np.uint8(0xE3))
+        if kana:
+            third = between64(data, at, np.uint8(0x97), np.uint8(6))
+            third |= equal64(data, at, np.uint8(0xA0))
+            sure = _behind(data, at, np.uint8(0x82), np.uint8(1)) & ~(third >> _2)
+            third = equal64(data, at, np.uint8(0x80)) >> _2
+            sure |= _behind(data, at, np.uint8(0x81), np.uint8(1)) & ~third
+            third = equal64(data, at, np.uint8(0xBB)) >> _2
+            sure |= _behind(data, at, np.uint8(0x83), np.uint8(1)) & ~third
+            han |= kana & sure
+        han &= three
+        korean = three & between64(data, at, np.uint8(0xEA), np.uint8(4))
+        if korean:
+            hangul = between64(data, at, np.uint8(0xEB), np.uint8(2))
+            first = equal64(data, at, np.uint8(0xEA))
+            hangul |= first & _behind(data, at, np.uint8(0xB0), np.uint8(16))
+            first = equal64(data, at, np.uint8(0xED))
+            hangul |= first & _behind(data, at, np.uint8(0x80), np.uint8(30))
+            hangul &= korean
+    two = leads & between64(data, at, np.uint8(0xD0), np.uint8(2)) & _below(size - 1)
+    if two:
+        first = two & equal64(data, at, np.uint8(0xD0))
+        capital = first & _behind(data, at, np.uint8(0x80), np.uint8(0x30))
+        small = first & ~capital
+        small |= two & ~first & _behind(data, at, np.uint8(0x80), np.uint8(0x20))
+    return han, hangul, capital, small
+
+
+@kernel
+def _behind(data: Any, at: Any, low: Any, size: Any) -> Any:
+    """Return the mask of the bytes whose next one is from `low` up to low + size."""
+    return between64(data, at, low, size) >> _1
 
 
 @kernel
@@ -84,20 +134,37 @@ def window_starts(data: Any, at: Any, end: Any, stage1: Any, stage2: Any, rules:
         odd = controls & ~others & valid
         if odd:
             size = trailing_zeros(odd)
-    left = high & _below(size)
-    if left:
+    if high & _below(size):
+        leads = between64(data, at, np.uint8(0xC0), np.uint8(0x40)) & _below(size)
+        left = leads
+        han, hangul, capital, small = _plain_letters(data, at, leads, size)
+        left &= ~(han | hangul | capital | small)
+        han |= (han << _1) | (han << _2)
+        hangul |= (hangul << _1) | (hangul << _2)
+        capital |= capital << _1
+        small |= small << _1
+        if scheme == DEEPSEEK:
+            ideographs = han
+            letters |= hangul | capital | small
+        else:
+            letters |= han | hangul | capital | small
+            upper |= capital
+            lower |= small
+            caseless = han | hangul
         word = LETTER
         if scheme in (DEEPSEEK, O200K) or rules & MARKS:
             word = LETTER | MARK
         while left:
             i = trailing_zeros(left)
+            left &= left - _1
             bits, length = class_at(data, at + i, stage1, stage2)
             if i + length > size or bits & (SPACE | NUMBER | NUMERIC):
                 size = i
                 break
             own = ((_1 << np.uint64(length)) - _1) << np.uint64(i)
-            leads |= _bit(i)
-            left &= ~own
+            if scheme == GPT2 or scheme == CL100K:
+                letters |= own if bits & word else _0
+                continue
             if bits & CJK and scheme == DEEPSEEK and bits & (LETTER | MARK):
                 ideographs |= own
             elif bits & CJK and scheme == DEEPSEEK and bits & PUNCTUATION:

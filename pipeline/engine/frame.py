@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -23,6 +23,7 @@ from ...kernels.tokenizer.classes import load_classes
 from ...kernels.tokenizer.pieces import SLACK
 from ...kernels.tokenizer.utf8 import first_invalid
 from .. import cuts
+from .memory import on_huge_pages
 
 CHUNK_BYTES = 1 << 18
 """Text that goes through the kernels at a time: it stays in the second cache level."""
@@ -113,6 +114,16 @@ class Engine:
     """Added tokens that texts have spelled out so far."""
     _workers: list[tuple[Any, NDArray[np.int32]]] = field(default_factory=list)
     """State and output buffer of workers that are not at work."""
+
+    def place_tables(self) -> None:
+        """Move the model's tables to memory that random reads are fast in: once, before use."""
+        model = self.model
+        moved = {
+            name: on_huge_pages(value)
+            for name in ("tables", "known")
+            if isinstance(value := getattr(model, name, None), tuple)
+        }
+        self.model = replace(model, **moved)  # type: ignore[type-var] # models are dataclasses
 
     def encode(
         self,

@@ -1,15 +1,18 @@
-"""Memory for tables that are read at random: a size flows in, zeros on huge pages out."""
+"""Memory for tables that are read at random: a size or tables flow in, huge pages flow out."""
 
 from __future__ import annotations
 
 import contextlib
 import mmap
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 _HUGE_PAGE = 1 << 21
+_ALIGNMENT = 64  # a cache line
+
+Tables = TypeVar("Tables", bound=NamedTuple)
 
 
 def huge_zeros(size: int, dtype: Any) -> NDArray[Any]:
@@ -29,3 +32,21 @@ def huge_zeros(size: int, dtype: Any) -> NDArray[Any]:
     array = np.frombuffer(memory, np.uint8)
     shift = -array.ctypes.data % _HUGE_PAGE
     return array[shift : shift + num_bytes].view(dtype)
+
+
+def on_huge_pages(tables: Tables) -> Tables:
+    """Return a named tuple of arrays with copies of all of them side by side on huge pages.
+
+    A table of megabytes on pages of 4 KB costs a walk through the page tables with each look, and
+    processors drop a prefetch that would need one.
+    """
+    sizes = [-array.nbytes // _ALIGNMENT * -_ALIGNMENT for array in tables]
+    room = huge_zeros(sum(sizes), np.uint8)
+    copies, at = [], 0
+    for array, size in zip(tables, sizes, strict=True):
+        copy = room[at : at + array.nbytes].view(array.dtype).reshape(array.shape)
+        copy[...] = array
+        copy.flags.writeable = array.flags.writeable
+        copies.append(copy)
+        at += size
+    return tables._make(copies)
