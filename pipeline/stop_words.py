@@ -108,7 +108,9 @@ def as_toml(found: Mapping[str, StopWords]) -> str:
     lines = ["[preprocess.clean.annotate.stop_words]"]
     for language, words in found.items():
         listed = ", ".join(f'"{word}"' for word in words.words)
-        lines.append(f"{language} = [{listed}]  # {words.share:.0%} of {words.sample_words:,} words")
+        lines.append(
+            f"{language} = [{listed}]  # {words.share:.0%} of {words.sample_words:,} words"
+        )
     return "\n".join(lines) + "\n"
 
 

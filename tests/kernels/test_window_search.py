@@ -88,7 +88,9 @@ def test_a_passage_of_thirteen_words_is_found_in_every_script_with_its_bytes(scr
     assert set(documents.tolist()) == {1}
     first = 7 + len(before)
     assert starts.min() == first
-    assert first + len(passage) - 4 <= ends.max() <= first + len(passage)  # a full stop may stay out
+    assert (
+        first + len(passage) - 4 <= ends.max() <= first + len(passage)
+    )  # a full stop may stay out
 
 
 @pytest.mark.parametrize("script", PASSAGES)
@@ -135,9 +137,7 @@ def test_more_places_than_there_was_room_for_are_all_returned():
     text = b"tick tock " * 20
     wanted = listed([text], 13 * WORD, 8 * WORD)
 
-    documents, *_ = kernels.find_windows(
-        *as_arrays([text * 100] * 2), 13 * WORD, 8 * WORD, *wanted
-    )
+    documents, *_ = kernels.find_windows(*as_arrays([text * 100] * 2), 13 * WORD, 8 * WORD, *wanted)
 
     assert len(documents) == 2 * (4000 - 12)
 

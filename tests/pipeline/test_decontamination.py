@@ -232,9 +232,7 @@ def test_fields_tables_texts_and_arrays_are_read_and_others_left_out(corpus, tmp
     assert found == {("table/table.parquet", 0), ("plain/plain.txt", 1), ("array/array.json", 1)}
     one = EvaluationConfig(path=str(files[0]), fields=("missing",))
     settings = DecontaminationConfig(evaluations=(one,))
-    config = replace(
-        make_config(corpus), filters=FilterConfig(decontamination=settings)
-    )
+    config = replace(make_config(corpus), filters=FilterConfig(decontamination=settings))
     with pytest.raises(Exception, match=r"no row has the field 'missing'.*question, source"):
         run(config, tmp_path / "missing")
 
