@@ -16,7 +16,6 @@ from .gradients import (
     sum_gradients,
 )
 from .grid import Grid
-from .loss import token_nll
 from .model import Transformer
 from .places import document_places
 from .router import Routing, balance_experts, collect_routing
@@ -43,18 +42,17 @@ class StepResult:
 
 
 def accumulate(
-    model: Transformer, batch: Batch, micro_batch_size: int, device: torch.device
+    model: Transformer,
+    batch: Batch,
+    micro_batch_size: int,
+    device: torch.device,
+    loss_chunk_tokens: int = 0,
 ) -> torch.Tensor:
     """Add the gradients of the batch's summed loss; return that sum, float64[]."""
     total = torch.zeros((), dtype=torch.float64, device=device)
     for part in batch.micro_batches(micro_batch_size, device):
-        logits_NV = model(
-            part.tokens_BT,
-            places=document_places(part.bounds_BN, device, model.compute_dtype),
-            num_valid_B=part.mask_BT.sum(dim=1),
-        ).flatten(0, 1)
-        nll_N = token_nll(logits_NV, part.labels_BT.flatten(), part.mask_BT.flatten(), model.tensor)
-        loss = nll_N.sum()
+        places = document_places(part.bounds_BN, device, model.compute_dtype)
+        loss = model.loss(part.tokens_BT, part.labels_BT, part.mask_BT, loss_chunk_tokens, places)
         loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     return total
