@@ -52,10 +52,8 @@ def check_run(config: PretrainConfig, data: TrainingData, num_ranks: int) -> Non
     check_data_ranks(config.parallel, copies)
     check_experts(config.model, config.parallel.expert_parallel_size)
     if config.parallel.sequence_parallel:
-        for length in (
-            config.data.sequence_length,
-            *(p.sequence_length for p in config.data.phases),
-        ):
+        phases = (phase.sequence_length for phase in config.data.phases)
+        for length in (config.data.sequence_length, *phases):
             check_sequence(length, tensor)
     size, micro = config.training.global_batch_size, config.training.micro_batch_size
     if size % (copies * micro):

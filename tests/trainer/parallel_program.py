@@ -3,7 +3,7 @@
 For each case it builds its part of the model, computes loss and gradients, takes steps, and saves
 what it has. The tests compare that with the same computation in one process.
 
-Usage: parallel_program.py OUTPUT LAYOUT...
+Usage: parallel_program.py OUTPUT LAYOUT:MODEL,MODEL,...  ...
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from gristmill.trainer.checkpoint_state import CheckpointState
 from gristmill.trainer.config import OptimizerConfig, ParallelConfig
@@ -132,15 +134,21 @@ def build(
     return model
 
 
-def whole(state: CheckpointState, prefix: str) -> dict[str, torch.Tensor]:
-    """Return the whole tensors of a kind by name: what a checkpoint would hold."""
-    tensors = {k: v for k, v in state.tensors(0).items() if k.startswith(prefix)}
-    return {
-        key.removeprefix(prefix): (v.full_tensor() if hasattr(v, "full_tensor") else v)
-        .detach()
-        .clone()
-        for key, v in tensors.items()
-    }
+Part = tuple[tuple[int, ...], torch.Tensor]
+
+
+def parts(state: CheckpointState, prefix: str) -> dict[str, Part]:
+    """Return by name what this rank holds of the tensors of a kind, after where it begins."""
+    found = {}
+    for key, value in state.tensors(0).items():
+        if key.startswith(prefix):
+            start: tuple[int, ...] = (0,) * value.dim()
+            if isinstance(value, DTensor):
+                mesh, cuts = value.device_mesh, value.placements
+                _, start = compute_local_shape_and_global_offset(value.shape, mesh, cuts)
+                value = value.to_local()
+            found[key.removeprefix(prefix)] = (start, value.detach().clone())
+    return found
 
 
 def compute(
@@ -152,25 +160,25 @@ def compute(
 ) -> dict[str, Any]:
     """Return loss, norm and gradients of one batch, and weights before and after two steps.
 
-    All tensors are whole, put together from what the ranks hold.
+    Of all tensors: what this rank holds, and where it begins in the whole.
     """
     device = torch.device("cpu")
     model = build(name, grid, DTYPES[dtype], sequence_parallel)
     data = batch(model.vocab_size, grid.data.rank, grid.data.size)
     optimizer = make_optimizer(model, OptimizerConfig())
     state = CheckpointState(model, optimizer, grid)
-    initial = whole(state, "weight.")
+    initial = parts(state, "weight.")
     accumulate(model, data, micro_batch_size, device)
     gradients = gradients_of(model)
     sum_gradients(model, gradients, grid)
     norm = gradient_norm(model, gradients, grid)
     num_tokens = grid.data.sum(torch.tensor(float(data.num_valid), dtype=torch.float64))
     scale_gradients(list(gradients.values()), norm, num_tokens, clip_norm=0)
-    # Moments have the layout of gradients: through them the gradients are put together.
+    # Moments lie as gradients do: in their place it is known where the gradients lie.
     state.tensors(0)
     for parameter in optimizer.state:
         optimizer.state[parameter]["exp_avg"].copy_(parameter.grad)
-    found = whole(state, "mean.")
+    found = parts(state, "mean.")
     optimizer.state.clear()
     clear_gradients(model)
     collect_routing(model, grid.data)
@@ -194,7 +202,7 @@ def compute(
         "routing": None if routing is None else torch.cat([r.flatten() for r in routing]),
         "initial": initial,
         "gradients": found,
-        "weights": whole(state, "weight."),
+        "weights": parts(state, "weight."),
     }
 
 
@@ -223,13 +231,13 @@ def losses(tensor: Ranks) -> dict[str, Any]:
 def main() -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
-    for name in sys.argv[2:]:
+    for word in sys.argv[2:]:
+        name, _, models = word.partition(":")
         parallel, dtype = layout(name)
         grid = make_grid(parallel)
         results: dict[str, Any] = {
             model: compute(model, grid, 2, dtype, parallel.sequence_parallel)
-            for model, (config, _) in MODELS.items()
-            if config.num_experts or parallel.expert_parallel_size == 1
+            for model in models.split(",")
         }
         results["losses"] = losses(grid.tensor)
         torch.save(results, Path(sys.argv[1]) / f"{name}-rank{dist.get_rank()}.pt")
