@@ -18,6 +18,7 @@ from .intrinsics import leading_zeros, prefetch, trailing_zeros
 from .merges import (
     NO_RANK,
     SHORT,
+    WIDTH,
     first_keys,
     first_symbols,
     left_of,
@@ -30,7 +31,7 @@ from .merges import (
 )
 
 NUM_LANES = 16
-_WIDTH = np.int64(SHORT)
+_WIDTH = np.int64(WIDTH)
 _ASKED = np.int32(-1)  # a rank whose slot has been asked for; its key is negative too
 _1 = np.uint64(1)
 
@@ -38,8 +39,8 @@ _1 = np.uint64(1)
 class Lanes(NamedTuple):
     """Pieces that take turns."""
 
-    symbols: Any  # int32[NUM_LANES * SHORT]
-    keys: Any  # int32[NUM_LANES * SHORT], see `merges.merge_lowest`
+    symbols: Any  # int32[NUM_LANES * WIDTH]
+    keys: Any  # int32[NUM_LANES * WIDTH], see `merges.merge_lowest`
     alive: Any  # uint64[NUM_LANES], places where a symbol still stands
     places: Any  # int64[NUM_LANES], of the merge that was made last
     pieces: Any  # int64[NUM_LANES], which one it is
@@ -48,7 +49,7 @@ class Lanes(NamedTuple):
 
 def new_lanes() -> Lanes:
     """Return lanes."""
-    wide = NUM_LANES * SHORT
+    wide = NUM_LANES * WIDTH
     numbers = (np.zeros(NUM_LANES, np.int64) for _ in range(3))
     alive = np.zeros(NUM_LANES, np.uint64)
     return Lanes(np.zeros(wide, np.int32), np.zeros(wide, np.int32), alive, *numbers)

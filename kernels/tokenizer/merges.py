@@ -39,14 +39,17 @@ NO_RANK = np.int32((1 << RANK_BITS) - 1)
 NO_KEY = np.int32((1 << 31) - 1)
 ALWAYS = np.int32(1 << 30)
 """In `char_ids`: this character may begin as one symbol whatever its neighbours."""
-SHORT = 32
+SHORT = 63
 """Up to so many symbols the lowest rank is found by looking at all of them."""
+WIDTH = SHORT + 1
+"""Keys of so many symbols, of which the first half is enough for a piece that fits into it."""
 
 _RANK_MASK = np.uint64((1 << RANK_BITS) - 1)
 _RANK_BITS, _ID_BITS = np.uint64(RANK_BITS), np.uint64(ID_BITS)
 _PAIR_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
 _1 = np.uint64(1)
+_HALF = np.int64(WIDTH // 2)
 
 
 class MergeTables(NamedTuple):
@@ -63,7 +66,7 @@ class MergeTables(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Where merges happen: arrays as long as the longest piece has bytes and 2 more, or SHORT."""
+    """Where merges happen: arrays as long as the longest piece has bytes and 2 more, or WIDTH."""
 
     symbols: Any  # int32[n]
     ranks: Any  # int32[n]
@@ -202,17 +205,17 @@ def first_symbols(
 
 @kernel
 def first_keys(ranks: Any, count: Any, keys: Any, base: Any) -> None:
-    """Write keys[base:base + SHORT] of `count` symbols with these ranks; see `merge_lowest`."""
+    """Write keys[base:base + WIDTH] of `count` symbols with these ranks; see `merge_lowest`."""
     for i in range(count - 1):
         keys[base + i] = rank_key(ranks[i], i)
-    for i in range(count - 1, SHORT):
+    for i in range(count - 1, _HALF if count <= _HALF else np.int64(WIDTH)):
         keys[base + i] = NO_KEY
 
 
 @kernel
 def rank_key(rank: Any, place: Any) -> Any:
     """Return what is lower for a lower rank, and of equal ranks for the one further left."""
-    return np.int32(np.int64(rank) << 5 | np.int64(place)) if rank != NO_RANK else NO_KEY
+    return np.int32(np.int64(rank) << 6 | np.int64(place)) if rank != NO_RANK else NO_KEY
 
 
 @kernel
@@ -224,11 +227,13 @@ def merge_lowest(symbols: Any, keys: Any, base: Any, alive: Any, rank_ids: Any) 
     merges. The keys of the two new pairs are left to the caller, and are NO_KEY until then.
     """
     lowest = lowest32(keys, base)
+    if alive >> np.uint64(32):
+        lowest = min(lowest, lowest32(keys, base + _HALF))
     if lowest == np.int64(NO_KEY):
         return alive, np.int64(-1)
-    place = lowest & 31
+    place = lowest & 63
     gone = right_of(alive, place)
-    symbols[base + place] = rank_ids[lowest >> 5]
+    symbols[base + place] = rank_ids[lowest >> 6]
     keys[base + place] = NO_KEY
     keys[base + gone] = NO_KEY
     return alive & ~(_1 << np.uint64(gone)), place
@@ -250,7 +255,7 @@ def left_of(alive: Any, place: Any) -> Any:
 def merge_short(symbols: Any, ranks: Any, count: Any, slots: Any, rank_ids: Any) -> Any:
     """Merge in place until nothing merges, looking at all ranks each time; return how many stay.
 
-    symbols, ranks: int32[at least SHORT], 1 <= count <= SHORT.
+    symbols, ranks: int32[at least WIDTH], 1 <= count <= SHORT.
     """
     first_keys(ranks, count, ranks, np.int64(0))
     alive = (_1 << np.uint64(count)) - _1
