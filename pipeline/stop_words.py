@@ -19,8 +19,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..kernels.character_classes import ALPHABETIC
-from ..kernels.statistics_columns import MAX_STOP_WORDS
 from ..kernels.reference.document_statistics import flags_of, tokens_of
+from ..kernels.statistics_columns import MAX_STOP_WORDS
 from .cleaner import Cleaner
 from .config import CleanConfig, SourceConfig
 from .documents import UNKNOWN_LANGUAGE
