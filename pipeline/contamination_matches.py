@@ -2,7 +2,8 @@
 
 A window that a document has stands in one evaluation row or more. Of each pair of a document and a
 row: how many of the row's tokens are in windows that the document has, and the longest run of
-tokens that both have one after the other.
+tokens that both have one after the other. Of a window that stands in a row again and again
+(1 1 1 1) the run counts the first places only: all of them would be too many.
 """
 
 from __future__ import annotations
@@ -12,7 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .evaluation_index import EvaluationIndex
+from .evaluation_index import KEPT_ROWS, EvaluationIndex, equal_runs
+
+MAX_HITS = 64
+"""Hits of one window in one document that runs are made of, the first ones."""
+
+MAX_PLACES = 8
+"""Places of a window that runs are made of, times KEPT_ROWS."""
 
 Hits = tuple[
     NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]
@@ -39,12 +46,17 @@ class Matches:
 
 def match_rows(hits: Hits, index: EvaluationIndex) -> Matches:
     """Join hits to matches."""
-    hit, entry = _expand(hits[3], index)
+    # A document of a batch of some megabytes and an entry fit into one number.
+    keys = hits[0] << 38 | hits[3]
+    order = np.argsort(keys, kind="stable")
+    firsts, ranks = equal_runs(keys[order])
+    pairs, covered = _covered(keys[order][firsts], index)
+    few = np.sort(order[ranks < MAX_HITS])
+    hits = tuple(column[few] for column in hits)  # type: ignore[assignment]
+    hit, entry = _expand(hits[3], index, MAX_PLACES)
     documents, starts, ends, lasts = (hits[column][hit] for column in (0, 1, 2, 4))
     rows, row_lasts, lengths = (entry[name].astype(np.int64) for name in ("row", "last", "length"))
-    pairs, pair = np.unique(np.stack([documents, rows], axis=1), axis=0, return_inverse=True)
-    pair = pair.reshape(-1)
-    covered = _covered(pair, row_lasts - lengths + 1, row_lasts, len(pairs))
+    pair = documents << 32 | rows
     # Runs: hits of a pair one token further in both, so on one diagonal.
     order = np.lexsort((lasts, lasts - row_lasts, pair))
     pair, lasts, row_lasts = pair[order], lasts[order], row_lasts[order]
@@ -59,8 +71,8 @@ def match_rows(hits: Hits, index: EvaluationIndex) -> Matches:
     best = np.lexsort((starts[firsts], -runs, pair[firsts]))
     best = best[np.append([True], np.diff(pair[firsts][best]) != 0)[: len(best)]]
     return Matches(
-        documents=pairs[:, 0],
-        rows=pairs[:, 1],
+        documents=pairs >> 32,
+        rows=pairs & 0xFFFFFFFF,
         covered=covered,
         longest=runs[best],
         starts=starts[firsts][best],
@@ -88,14 +100,19 @@ def hit_ranges(
 
 
 def _expand(
-    entries: NDArray[np.int64], index: EvaluationIndex
+    entries: NDArray[np.int64], index: EvaluationIndex, most: int
 ) -> tuple[NDArray[np.int64], NDArray[np.void]]:
-    """Return a line for each row that a hit's window stands in: number of the hit, and ENTRY."""
+    """Return a line for each place of a hit's window in each row: number of the hit, and ENTRY.
+
+    Of all places of a window the first `most` times KEPT_ROWS; 0: all.
+    """
     num_windows = len(index.windows)
     is_window = entries < num_windows
     windows = np.flatnonzero(is_window)
     first = index.bounds[entries[windows]]
     counts = index.bounds[entries[windows] + 1] - first
+    if most:
+        counts = np.minimum(counts, most * KEPT_ROWS)
     hit = np.repeat(windows, counts)
     offset = np.arange(len(hit)) - np.repeat(np.cumsum(counts) - counts, counts)
     shorts = np.flatnonzero(~is_window)
@@ -109,13 +126,22 @@ def _expand(
 
 
 def _covered(
-    pair: NDArray[np.int64], firsts: NDArray[np.int64], lasts: NDArray[np.int64], num_pairs: int
-) -> NDArray[np.int64]:
-    """Return how many different tokens the runs of each pair have together: int64[num_pairs]."""
-    order = np.lexsort((firsts, pair))
-    base = pair[order] << 32  # rows have less than 2**31 tokens
-    begin, end = firsts[order] + base, lasts[order] + base + 1
+    once: NDArray[np.int64], index: EvaluationIndex
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return pairs (document << 32 | row), ascending, and how many of the row's tokens are found.
+
+    Args:
+        once: document << 38 | entry of each window that a document has.
+        index: what entries are.
+    """
+    line, entry = _expand(once & ((1 << 38) - 1), index, 0)
+    key = (once[line] >> 38) << 32 | entry["row"].astype(np.int64)
+    first = entry["last"].astype(np.int64) - entry["length"] + 1
+    order = np.lexsort((first, key))
+    pairs, pair = np.unique(key[order], return_inverse=True)
+    base = pair.astype(np.int64) << 32  # rows have less than 2**31 tokens
+    begin, end = first[order] + base, entry["last"][order].astype(np.int64) + base + 1
     reach = np.maximum.accumulate(end) if len(end) else end
     before = np.append([0], reach[:-1])[: len(reach)]
     new = np.maximum(end - np.maximum(begin, before), 0)
-    return np.bincount(pair[order], new, num_pairs).astype(np.int64)
+    return pairs, np.bincount(pair, new, len(pairs)).astype(np.int64)

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -39,7 +40,7 @@ ENTRY = np.dtype([("row", "<i4"), ("last", "<i4"), ("length", "<i4")])
 ROW = np.dtype([("file", "<i4"), ("number", "<i8"), ("tokens", "<i8")])
 
 KEPT_ROWS = 8
-"""Places of one window that are kept: a passage that more rows share is reported of these."""
+"""Rows of one window that are kept: a passage that more rows share is reported of these."""
 
 CHUNK_CHARACTERS = 4_000_000
 """Text that is hashed at once."""
@@ -173,14 +174,20 @@ class _Builder:
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Return the arrays of the index."""
         hashes, entries = _sorted(np.concatenate(self._windows), np.concatenate(self._entries))
-        firsts, rank = _ranks(hashes)
-        kept = rank < KEPT_ROWS
+        firsts, rank = equal_runs(hashes)
+        row_rank, place = _row_ranks(hashes, entries["row"])
+        kept = row_rank < KEPT_ROWS
+        # The first places of all rows come first: whoever takes some takes some of each.
+        order = np.lexsort((row_rank, place, np.arange(len(hashes)) - rank))
+        entries, kept = entries[order], kept[order]
         bounds = np.append(np.cumsum(kept) - kept, kept.sum())[np.append(firsts, len(hashes))]
         wholes = np.concatenate(self._wholes)
         shorts = np.concatenate(self._shorts)
         anchors = np.concatenate(self._anchors)
         order = np.lexsort((shorts["last"], shorts["row"], wholes))
-        order = order[_ranks(wholes[order])[1] < KEPT_ROWS]  # four letters are answers of all rows
+        order = order[
+            equal_runs(wholes[order])[1] < KEPT_ROWS
+        ]  # four letters are answers of all rows
         order = order[np.argsort(anchors[order], kind="stable")]
         rows = np.zeros(len(self.tokens), ROW)
         if len(rows):
@@ -205,8 +212,24 @@ def _sorted(
     return hashes[order], entries[order]
 
 
-def _ranks(hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return where equal hashes begin, and the place of each among its equals; they are sorted."""
-    is_first = np.append([True], hashes[1:] != hashes[:-1])[: len(hashes)]
+def _row_ranks(
+    hashes: NDArray[np.uint64], rows: NDArray[np.int32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return of each entry how many other rows have its hash before, and its place in its row.
+
+    Entries are sorted by hash and row.
+    """
+    firsts, rank = equal_runs(hashes)
+    is_new = np.append([True], rows[1:] != rows[:-1])[: len(rows)]
+    is_new[firsts] = True
+    number = np.cumsum(is_new)
+    here = np.arange(len(rows))
+    row_rank = np.asarray(number - number[here - rank], np.int64)
+    return row_rank, here - np.flatnonzero(is_new)[number - 1]
+
+
+def equal_runs(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where equal values begin, and the place of each among its equals; they are sorted."""
+    is_first = np.append([True], values[1:] != values[:-1])[: len(values)]
     firsts = np.flatnonzero(is_first)
-    return firsts, np.arange(len(hashes)) - firsts[np.cumsum(is_first) - 1]
+    return firsts, np.arange(len(values)) - firsts[np.cumsum(is_first) - 1]

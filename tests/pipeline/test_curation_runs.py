@@ -24,7 +24,12 @@ CONFIG = Path(__file__).resolve().parents[2] / "configs" / "multilingual.toml"
 QUESTION = (
     "Which of the seven bridges did the clockmaker cross before the lamps were lit that night?"
 )
-STAGES = ("evaluations", "contamination", "quantiles", "filters")
+STAGES = (
+    pytest.param("evaluations", marks=pytest.mark.deep),
+    "contamination",
+    pytest.param("quantiles", marks=pytest.mark.deep),
+    "filters",
+)
 
 Rows = list[dict[str, object]]
 
@@ -174,7 +179,11 @@ def test_documents_made_to_be_slow_pass_all_filters_in_bounded_time_and_memory(
     lines += [json.dumps({"text": f"{QUESTION} And so the same text again."})] * 100_000
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "in.jsonl").write_text("\n".join(lines))
-    evaluation = [{"question": QUESTION}, {"question": "漢" * 10_000}, {"question": "1. " * 10_000}]
+    evaluation = [
+        {"question": QUESTION, "context": ""},
+        {"question": "漢" * 10_000},
+        {"question": "1. " * 10_000},
+    ]
     write(tmp_path / "evaluations" / "bad.jsonl", [*evaluation, {"question": "x" * 1_000_000}])
     config = (folder / "small.toml").read_text().replace(str(folder), str(tmp_path))
     config = config.replace("unit_bytes = 60_000\n", "").replace(

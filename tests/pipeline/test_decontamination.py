@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -308,3 +309,22 @@ def test_nothing_of_real_documents_is_taken_for_sentences_of_other_ones(shared, 
         text = held[row["evaluation_row"]]
         assert row["passage"].split()[0].lower() in text.lower()
     assert reasons(tmp_path / "out").count("contaminated") <= 1
+
+
+def test_rows_and_documents_that_repeat_themselves_are_counted_whole_in_little_time(tmp_path):
+    """One window in ten thousand places of a row, and in half a million of a document."""
+    shared = " ".join(f"w{number}" for number in range(30))
+    rows = ["漢" * 10_000, "1. 2. " * 5_000, f"{shared} x {shared}"]
+    rows += [f"{shared} tail{number}" for number in range(12)]
+    evaluation = write(tmp_path / "rows.jsonl", [{"q": row} for row in rows])
+    texts = ["漢" * 300_000, "1. 2. " * 100_000, f"pre {shared} post"]
+    corpus = write(tmp_path / "in" / "in.jsonl", [{"text": text} for text in texts])
+
+    started = time.process_time()
+    run(make_config(corpus, evaluation), tmp_path / "out")
+
+    found = {(row["row"], row["evaluation_row"]): row for row in matches(tmp_path / "out")}
+    assert time.process_time() - started < 20
+    assert [found[0, 0]["share"], found[1, 1]["share"]] == [1, 1]
+    assert (found[2, 2]["covered_tokens"], found[2, 2]["longest_run"]) == (60, 30)
+    assert {pair for pair in found if pair[0] == 2} == {(2, number) for number in range(2, 10)}
