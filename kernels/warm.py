@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .components import resolve_components, unite_edges
 from .distinct import shingle_lists
@@ -36,14 +37,18 @@ from .winnowing import winnow
 
 def compile_all() -> None:
     """Call each public kernel with the argument types that it is used with."""
-    data = np.frombuffer(b"warm kernels", np.uint8)
-    offsets = np.array([0, len(data)], np.int64)
-    _, _, _, spans = find_json_strings(data, data[:4], offsets[:1])
-    unescape_json(data, spans.reshape(-1, 2), np.zeros(0, np.bool_))
-    for dtype in (np.uint16, np.int32):
-        surround_documents(np.zeros(0, dtype), offsets[:0])
+    compile_dedup()
+    _compile_reading()
+    _compile_orders()
+    compile_passages()
+    _compile_windows()
+    _compile_tokenizers()
+
+
+def compile_dedup() -> None:
+    """Call the kernels that dedup works with: those of tokenizers take several times as long."""
+    data, offsets = _text()
     hash_documents(data, offsets)
-    text_statistics(data, offsets, [["a"]], np.zeros(1, np.int32))
     band_keys(data, offsets)
     lists, list_offsets, shifts, windows = shingle_lists(data, offsets)
     sources = np.zeros(1, np.uint64)
@@ -57,13 +62,44 @@ def compile_all() -> None:
     parents = np.arange(1, dtype=np.int64)
     unite_edges(parents, parents[:0], parents[:0])
     resolve_components(parents)
+
+
+def _text() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    data = np.frombuffer(b"warm kernels", np.uint8)
+    return data, np.array([0, len(data)], np.int64)
+
+
+def _compile_reading() -> None:
+    data, offsets = _text()
+    _, _, _, spans = find_json_strings(data, data[:4], offsets[:1])
+    unescape_json(data, spans.reshape(-1, 2), np.zeros(0, np.bool_))
+    text_statistics(data, offsets, [["a"]], np.zeros(1, np.int32))
+
+
+def _compile_orders() -> None:
     build_sample_index(np.ones(1, np.int32), np.zeros(1, np.int32), 1, 1)
     blend_greedily(np.ones(1), np.ones(1, np.int64), np.zeros(1, np.int64), 0, 1)
     pack_best_fit(np.array([1, 3], np.int64), 2)
+    permute(np.arange(1, dtype=np.int64), 1, np.arange(NUM_KEYS, dtype=np.uint64))
+
+
+def _compile_windows() -> None:
+    data, offsets = _text()
     found = text_windows(data, offsets, 240)
     find_windows(data, offsets, 240, 48, found[0], found[0], found[0], found[1])
+
+
+def compile_passages() -> None:
+    """Call the kernels that look for repeated passages."""
+    data, offsets = _text()
+    hash_documents(data, offsets)
     winnow(data, offsets, 4, 4)
-    permute(parents, 1, np.arange(NUM_KEYS, dtype=np.uint64))
+
+
+def _compile_tokenizers() -> None:
+    data, offsets = _text()
+    for dtype in (np.uint16, np.int32):
+        surround_documents(np.zeros(0, dtype), offsets[:0])
     scan_pieces(data, offsets[:-1], offsets[1:], 0)
     normalize_nfc(data, offsets[:-1], offsets[1:])
     merge_pieces(data, offsets, empty_tables())

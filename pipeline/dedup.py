@@ -72,7 +72,7 @@ def run(
         )
     old = open_indices(settings)
     shared.old_fingerprints = [fingerprint_of(part) for part in old]
-    kernels.warm_kernels()  # workers load what is compiled here once
+    kernels.warm_kernels("dedup")  # workers load what is compiled here once
     keys = shared.run_keys()
     shared.number_parts(old, keys)
     exact = shared.run_exact(keys)

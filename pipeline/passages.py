@@ -110,7 +110,7 @@ def _find_repeats(
     progress: Progress,
 ) -> tuple[dict[str, Marker], dict[str, Marker]]:
     """Run the first two stages; return their markers."""
-    kernels.warm_kernels()
+    kernels.warm_kernels("passages")
     work = output / "work"
     places = run_stage(
         Stage(

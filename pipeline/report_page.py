@@ -6,6 +6,7 @@ content security policy that forbids them. Whatever a document holds is escaped 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,6 +157,7 @@ def reasons_in_order(report: Report) -> list[str]:
     return sorted(report.total.dropped, key=lambda name: (places.get(name, len(places)), name))
 
 
+@functools.cache  # compiling the templates takes longer than filling them
 def environment() -> jinja2.Environment:
     """Return the templates with the filters that they use; `.html` templates escape everything."""
     found = jinja2.Environment(

@@ -67,3 +67,28 @@ def test_warm_kernels_calls_every_public_kernel(monkeypatch):
     kernels.warm_kernels()
 
     assert called == set(kernels.PUBLIC_KERNELS)
+
+
+@pytest.mark.parametrize(("part", "files"), [("dedup", "dedup*.py"), ("passages", "passage*.py")])
+def test_warming_a_part_calls_the_kernels_that_it_works_with_and_no_tokenizer(
+    monkeypatch, part, files
+):
+    from gristmill.kernels import warm
+
+    folder = Path(kernels.__file__).parents[1] / "pipeline"
+    sources = "".join(path.read_text() for path in folder.glob(files))
+    wanted = {name for name in kernels.PUBLIC_KERNELS if f"kernels.{name}(" in sources}
+    called = set()
+    for name in kernels.PUBLIC_KERNELS:
+        function = getattr(warm, name)
+
+        def spy(*arguments, name=name, function=function):
+            called.add(name)
+            return function(*arguments)
+
+        monkeypatch.setattr(warm, name, spy)
+    kernels.warm_kernels(part)
+
+    assert wanted
+    assert wanted <= called
+    assert not [name for name in called if kernels.PUBLIC_KERNELS[name].startswith("tokenizer.")]
