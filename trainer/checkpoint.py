@@ -30,7 +30,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from .checkpoint_state import weights_of
 from .config import PretrainConfig, from_dict, to_dict
 from .config_model import ModelConfig
-from .model import Transformer, resolve
+from .model import Transformer, placements, resolve
 
 SCHEMA_VERSION = 1
 FACTS = "checkpoint.json"
@@ -160,6 +160,19 @@ def load_weights(model: Transformer, folder: Path) -> None:
         CheckpointError: the files cannot be read.
     """
     load_tensors({f"weight.{name}": value for name, value in weights_of(model).items()}, folder)
+
+
+def load_slices(model: Transformer, folder: Path) -> None:
+    """Fill one rank's slices of a model, reading one whole tensor at a time; no collectives.
+
+    Raises:
+        CheckpointError: the files cannot be read.
+    """
+    where = placements(model)
+    for name, own in weights_of(model).items():
+        whole = torch.empty(where[name].full_shape(own.shape), dtype=own.dtype)
+        load_tensors({f"weight.{name}": whole}, folder)
+        own.copy_(where[name].slice(whole))
 
 
 def load_tensors(state: dict[str, torch.Tensor], folder: Path) -> None:

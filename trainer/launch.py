@@ -115,10 +115,26 @@ def launch(config: PretrainConfig, output: Path, num_ranks: int) -> None:
         PretrainError: what a rank refused, in its own words.
         RankFailedError: a rank died; names it and its last words.
     """
+    run_ranks(
+        "gristmill.trainer.launch",
+        [str(output), json.dumps(to_dict(config))],
+        num_ranks,
+        threads_per_rank(config, num_ranks),
+        on_cpu=choose_device(config).type == "cpu",
+    )
+
+
+def run_ranks(
+    module: str, arguments: list[str], num_ranks: int, threads: int, *, on_cpu: bool
+) -> None:
+    """Run a module of ours in `num_ranks` processes of this machine and wait for them.
+
+    Raises:
+        PretrainError, RankFailedError, KeyboardInterrupt, SystemExit: see `launch`.
+    """
     environment = dict(os.environ)
-    on_cpu = choose_device(config).type == "cpu"
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(_SHUTDOWN_SECONDS))
-    os.environ["OMP_NUM_THREADS"] = str(threads_per_rank(config, num_ranks))
+    os.environ["OMP_NUM_THREADS"] = str(threads)
     if on_cpu:
         # gloo otherwise asks the host's name for an address, which may not resolve.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
@@ -135,11 +151,10 @@ def launch(config: PretrainConfig, output: Path, num_ranks: int) -> None:
         logs_specs=DefaultLogsSpecs(),
     )
     # -P: a folder of the working directory (`trainer`, `kernels`) is never taken for a module.
-    program = ["-P", "-m", "gristmill.trainer.launch"]
-    arguments = [*program, str(output), json.dumps(to_dict(config))]
+    program = ["-P", "-m", module, *arguments]
     try:
         with _silent_launcher():
-            elastic_launch(launcher, sys.executable)(*arguments)
+            elastic_launch(launcher, sys.executable)(*program)
     except ChildFailedError as error:
         raise _explain(error) from None
     except SignalException as error:
@@ -290,7 +305,8 @@ def _recorded(failure: ProcessFailure) -> dict[str, Any]:
     return details
 
 
-def _record_failure(error: BaseException) -> None:
+def record_failure(error: BaseException) -> None:
+    """Write down why this rank fails, for the parent to say (`run_ranks`)."""
     import traceback
 
     refused = isinstance(error, ValueError | OSError)
@@ -315,7 +331,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except Exception as error:
-        _record_failure(error)
+        record_failure(error)
         return 1
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import logging
 from typing import Any
 
@@ -145,7 +146,7 @@ def test_batches_grow_to_their_size_without_a_gap_in_the_samples() -> None:
     steps = [(sizes.first_sample(step), sizes.size(step)) for step in range(40)]
 
     assert steps[0] == (0, 8)
-    assert all(a + b == c for (a, b), (c, _) in zip(steps, steps[1:], strict=False))
+    assert all(a + b == c for (a, b), (c, _) in itertools.pairwise(steps))
     assert steps[-1][1] == 32
     assert all(size % 8 == 0 for _, size in steps)
     # Phases of the blend begin at multiples of the final size: no step lies on both sides.
