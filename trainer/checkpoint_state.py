@@ -66,7 +66,7 @@ class CheckpointState:
             if key not in self._host:
                 self._host[key] = torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda)
             self._host[key].copy_(tensor, non_blocking=True)
-        if torch.cuda.is_initialized():
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.synchronize()
         return self._all_placed(self._host, self._host_meshes)
 

@@ -106,7 +106,7 @@ class Checkpointer:
         keep_last: int,
     ) -> None:
         unfinished = self._folder / f"{UNFINISHED}{final.name}"
-        failure: Exception | None = None
+        failure: BaseException | None = None
         try:
             if self._grid.is_main:
                 self._folder.mkdir(parents=True, exist_ok=True)
@@ -130,7 +130,7 @@ class Checkpointer:
             failure = error
         self._agree(failure, final, unfinished)
 
-    def _agree(self, failure: Exception | None, final: Path, unfinished: Path) -> None:
+    def _agree(self, failure: BaseException | None, final: Path, unfinished: Path) -> None:
         """Go on if no rank has failed; else all raise.
 
         Raises:

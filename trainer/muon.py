@@ -117,4 +117,7 @@ def orthogonalize(matrix: torch.Tensor) -> torch.Tensor:
     for _ in range(ITERATIONS):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if tall else x
+    if tall:
+        x = x.mT
+    result: torch.Tensor = x
+    return result

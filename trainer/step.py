@@ -67,7 +67,7 @@ class PendingStep:
         self._arrived: torch.cuda.Event | None = None
         if numbers.is_cuda:
             self._numbers = numbers.to("cpu", non_blocking=True)
-            self._arrived = torch.cuda.Event()
+            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._arrived.record()
 
     def read(self) -> StepResult:

@@ -64,7 +64,7 @@ def test_steps_equal_those_of_torchs_muon() -> None:
         torchs.step()
 
     # torch computes in bfloat16.
-    assert (mine - start).norm() > 0.1
+    assert (mine - start).norm() > 0.05
     assert (mine - theirs).norm() < 0.02 * (mine - start).norm()
 
 
