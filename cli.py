@@ -60,6 +60,7 @@ def preprocess(arguments: PreprocessArguments) -> None:
         output=output,
         workers=arguments.run.workers,
         until=arguments.until,
+        write_kept=arguments.write_kept,
         # Not before it is known that the run can start: the folder may be another run's.
         on_start=lambda: save_config(
             output / "config.toml", arguments.run, preprocess=arguments.config
@@ -154,19 +155,22 @@ def stop_words(arguments: StopWordsArguments) -> None:
 
 def generate(arguments: GenerateArguments) -> None:
     """Run `gristmill generate`."""
-    from .trainer import generate as run
+    from .trainer.generating import read_prompts, write_continuations
 
-    texts = run(
+    given = arguments.prompts
+    write_continuations(
         Path(arguments.checkpoint),
-        list(arguments.prompt),
+        read_prompts(given) if given else list(arguments.prompt),
+        arguments.output or None,
+        tensor_parallel_size=arguments.tensor_parallel_size,
         max_tokens=arguments.max_tokens,
         temperature=arguments.temperature,
         top_k=arguments.top_k,
         top_p=arguments.top_p,
+        min_p=arguments.min_p,
         seed=arguments.seed,
+        batch_size=arguments.batch_size,
     )
-    for prompt, text in zip(arguments.prompt, texts, strict=True):
-        sys.stdout.write(f"{prompt}{text}\n")
 
 
 def report(arguments: ReportArguments) -> None:

@@ -195,7 +195,9 @@ def _put(
 
 
 @kernel
-def window_hash(before: np.uint64, after: np.uint64, power: np.uint64, length: int) -> np.uint64:
+def window_hash(
+    before: np.uint64, after: np.uint64, power: np.uint64, length: int | np.int64
+) -> np.uint64:
     """Return the hash of the tokens between two prefix polynomials (Karp and Rabin, 1987)."""
     return mix64(after - before * power + np.uint64(length) * _LENGTH_FACTOR)
 

@@ -10,8 +10,8 @@ import math
 from typing import Any
 
 from .cleaner import check_texts
-from .contamination import check_decontamination
 from .config import PreprocessConfig, RehydrationConfig, TokenizerConfig
+from .contamination import check_decontamination
 from .dedup_preference import columns_of, parse_keep
 from .filter_thresholds import check_filters
 from .tokenizer import open_cached

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from ..indexed_dataset.atomic import atomic_path
 from .batches import ReadBatch, Rejected
-from .cleaner import Cleaner
+from .cleaner import Cleaner, added_fields
 from .config import CleanConfig, PreprocessConfig
 from .documents import ROW_GROUP_TEXT_BYTES, UNKNOWN_LANGUAGE, document_schema
 from .executors import Executor, advance
@@ -102,6 +102,8 @@ def clean_unit(arguments: CleanUnit) -> UnitResult:
     counts = _Counts()
     clean_batch = Cleaner(arguments.config)
     schema = document_schema(unit.source.columns)
+    for one in added_fields(arguments.config):  # a file without documents has its columns too
+        schema = schema.append(one)
     with (
         atomic_path(documents) as temporary,
         _RejectFile(rejected) as reject_file,

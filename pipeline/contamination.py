@@ -107,8 +107,10 @@ def check_decontamination(config: DecontaminationConfig) -> None:
     """Raise ValueError or FileNotFoundError for settings and files that cannot be used."""
     where = "filters.decontamination"
     if not 1 <= config.words <= 1_000:
-        raise ValueError(f"{where}.words is {config.words}: it must be from 1 to 1000 (13 is usual)")
-    if not 1 <= config.short_words:
+        raise ValueError(
+            f"{where}.words is {config.words}: it must be from 1 to 1000 (13 is usual)"
+        )
+    if config.short_words < 1:
         raise ValueError(f"{where}.short_words is {config.short_words}: it must be 1 or more")
     if not 0 <= config.min_share <= 1:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 What `gristmill dedup` runs: reading and cleaning, dedup, and the stage `kept`, which writes
 OUTPUT/kept: the documents that were kept, with the size of the cluster that each stands for.
+`gristmill preprocess --write-kept` writes them too, without the passages that are cut.
 """
 
 from __future__ import annotations
@@ -12,18 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.console import Console
 
 from ..indexed_dataset.atomic import atomic_path
 from .config import CleanConfig, DedupConfig, PreprocessConfig, SourceConfig
-from .executors import Executor
+from .executors import Executor, advance
+from .filter_verdicts import TEXT_BYTES
+from .kept_documents import read_kept
+from .passage_cuts import Cuts, apply_cuts
 from .progress import Progress
 from .report import Report
 from .stage import Marker, Stage, Unit, UnitResult, run_stage
-from .text_column import read_row_groups
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +36,8 @@ class KeptArguments:
 
     documents: Path
     verdicts: Path
+    cuts: Path | None
+    """Ranges that are left out of the texts."""
     kept: Path
     """The file to write."""
 
@@ -88,10 +94,15 @@ def run_kept(
     output: Path,
     clean: Mapping[str, Marker],
     verdicts: Mapping[str, Marker],
+    cuts: Mapping[str, Marker],
     executor: Executor,
     progress: Progress,
 ) -> dict[str, Marker]:
-    """Write the kept documents of every unit to OUTPUT/kept; return the units' markers."""
+    """Write the kept documents of every unit to OUTPUT/kept; return the units' markers.
+
+    Args:
+        cuts: markers of `passages`; none: texts are whole.
+    """
     units = []
     for name, marker in clean.items():
         documents = f"documents/{name}.parquet"
@@ -101,39 +112,45 @@ def run_kept(
         arguments = KeptArguments(
             documents=output / documents,
             verdicts=output / "verdicts" / f"{name}.parquet",
+            cuts=output / "cuts" / f"{name}.parquet" if name in cuts else None,
             kept=output / "kept" / f"{name}.parquet",
         )
-        inputs = (marker.fingerprint, verdicts[name].fingerprint)
+        markers = [marker, verdicts[name], *([cuts[name]] if name in cuts else [])]
+        inputs = tuple(one.fingerprint for one in markers)
         units.append(Unit(name=name, arguments=arguments, inputs=inputs, size_bytes=size_bytes))
     stage = Stage(name="kept", version=VERSION, settings=[], function=write_kept)
     return run_stage(stage, units, output, executor, progress)
 
 
 def write_kept(arguments: KeptArguments) -> UnitResult:
-    """Write the kept documents of one unit: all their columns, and `cluster_size`."""
-    verdicts = pq.read_table(arguments.verdicts, columns=["id", "kept", "cluster_size"])
+    """Write the kept documents of one unit: all their columns, and `cluster_size`.
+
+    Passages that are cut are left out of the text, and of `text_bytes` where that column is there
+    (other columns stay those of the whole text); a document of which nothing is left goes.
+    """
     schema = pq.read_schema(arguments.documents)
     schema = schema.remove_metadata().append(pa.field("cluster_size", pa.int64(), nullable=False))
-    first = num_kept = 0
+    columns = [name for name in schema.names if name != "cluster_size"]
+    cuts = Cuts.load(arguments.cuts) if arguments.cuts else None
+    num_kept = 0
     with (
         atomic_path(arguments.kept) as temporary,
         pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
     ):
-        columns = [name for name in schema.names if name != "cluster_size"]
-        for table in read_row_groups(arguments.documents, columns):
-            # The verdicts of a unit begin with its clean documents, in their order.
-            verdict = verdicts.slice(first, table.num_rows)
-            if not verdict["id"].equals(table["id"]):
-                raise ValueError(
-                    f"{arguments.verdicts} is not about the documents of {arguments.documents}: "
-                    "one of the two is of another run. Remove both folders and run again"
-                )
-            first += table.num_rows
-            kept = table.append_column(schema.field("cluster_size"), verdict["cluster_size"])
-            kept = kept.filter(verdict["kept"])
+        for batch in read_kept(arguments.documents, arguments.verdicts, columns):
+            sizes = pa.array(batch.cluster_sizes)
+            kept = batch.table.append_column(schema.field("cluster_size"), sizes)
+            if cuts is not None:
+                kept, lost = apply_cuts(kept, batch.rows, cuts)
+                if TEXT_BYTES in columns:
+                    place = kept.schema.get_field_index(TEXT_BYTES)
+                    left = pc.subtract(kept[TEXT_BYTES], pa.array(lost))
+                    kept = kept.set_column(place, kept.schema.field(place), left)
+                kept = kept.filter(pc.greater(pc.binary_length(kept["text"]), 0))
             num_kept += kept.num_rows
             if kept.num_rows:
                 writer.write_table(kept.cast(schema), row_group_size=kept.num_rows)
+            advance(batch.table.nbytes)
     return UnitResult(counts={"documents": num_kept}, outputs=(arguments.kept,))
 
 

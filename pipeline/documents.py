@@ -33,7 +33,7 @@ REASONS: dict[str, str] = {
     "exact_duplicate": "the clean text is equal to that of a kept document",
     "has_duplicates": "other documents are copies of it, and dedup.copies is drop_all",
     "near_duplicate": "the verified similarity to a kept document reaches dedup.threshold",
-    "repeated_passages": "nothing is left of it: all of its text is cut (passages, evaluation data)",
+    "repeated_passages": "all of its text is cut: it repeats others, or is evaluation data",
 }
 """Every reason that a document can be dropped for, with what it means."""
 

@@ -6,9 +6,9 @@ What cannot be read is an error, not a notice: evaluation data that is left out 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -57,11 +57,11 @@ def find_evaluations(evaluations: Sequence[EvaluationConfig]) -> list[Evaluation
         fields[source] = one.fields
         found += [EvaluationFile(file=file, fields=one.fields) for file in find_files([source])]
     found.sort(key=lambda one: (one.name, one.fields, one.file.path))
-    for one, other in zip(found, found[1:], strict=False):
-        if one.name == other.name:
+    for first, second in itertools.pairwise(found):
+        if first.name == second.name:
             raise ValueError(
-                f"filters.decontamination.evaluations: {one.file.path} and {other.file.path} are "
-                f"both {one.name!r} in reports: give the sets other names"
+                f"filters.decontamination.evaluations: {first.file.path} and {second.file.path} "
+                f"are both {first.name!r} in reports: give the sets other names"
             )
     return found
 

@@ -119,9 +119,7 @@ def write_index(arguments: IndexArguments) -> UnitResult:
     outputs = tuple(
         save_array(arguments.index / f"{name}.npy", array) for name, array in arrays.items()
     )
-    return UnitResult(
-        counts={"files": counts, "windows": len(arrays["windows"])}, outputs=outputs
-    )
+    return UnitResult(counts={"files": counts, "windows": len(arrays["windows"])}, outputs=outputs)
 
 
 class _Builder:

@@ -122,7 +122,9 @@ def run(
         documents = {}  # what an earlier run decided is removed
     block_lists = [file_fingerprint(Path(path), path) for path in filters.url_block_list]
 
-    fingerprints = {name: (marker.fingerprint,) for name, marker in clean_markers.items()}
+    fingerprints: dict[str, tuple[str, ...]] = {
+        name: (marker.fingerprint,) for name, marker in clean_markers.items()
+    }
     found = {name: (path, clean_markers[name].fingerprint) for name, path in documents.items()}
     searched = contamination.run(config, output, found, executor, progress)
     for name, marker in searched.items():
@@ -285,10 +287,11 @@ class _Decider:
             contamination.contaminated_rows(arguments.matches) if arguments.matches else None
         )
         self._first_row = 0  # of the next table in documents/UNIT.parquet
-        names = pq.read_schema(arguments.documents).names
+        file = pq.read_metadata(arguments.documents)
+        names = file.schema.to_arrow_schema().names
         self.columns = ["id", "source", "language", TEXT_BYTES]
         for column in self._wanted():
-            if column not in names:
+            if column not in names and file.num_rows:
                 raise ValueError(
                     f"{arguments.documents} has no column {column!r}, which the filters look at: "
                     "add it to the `columns` of the source, or to what clean adds "

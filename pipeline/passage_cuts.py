@@ -1,4 +1,4 @@
-"""Places that repeat others, and evaluation data, in; the ranges that are cut from one unit's documents, merged, out.
+"""Places that repeat others, and evaluation data, in; what is cut from a unit's documents, out.
 
 `apply_cuts` is the other half: documents and their ranges in, texts without them out.
 """

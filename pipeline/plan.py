@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import kernels
-from . import clean, dedup, filters, pack, tokenize, train_tokenizer
+from . import clean, dedup, filters, pack, passages, tokenize, train_tokenizer
 from .check import check_config, open_given_tokenizer
 from .cleaner import without_hook
 from .config import PreprocessConfig, SourceConfig
@@ -26,6 +26,7 @@ from .executors import LocalExecutor, count_workers
 from .filter_config import FilterConfig
 from .progress import Progress
 from .report import build_report
+from .stage import Marker
 from .units import ReadUnit, read_unit
 
 SAMPLE_TEXT_BYTES = 2_000_000
@@ -105,10 +106,12 @@ def measure(config: PreprocessConfig, units: Sequence[ReadUnit]) -> Sample | Non
         # More is read at once than is taken: only the taken share counts.
         seconds = {"read and clean": drawn.read_seconds * text_bytes / drawn.read_bytes}
         share = sum(unit.size_bytes for unit in units) / sum(unit.size_bytes for unit in chosen)
+        searched = config.filters.decontamination
         small = dataclasses.replace(
             config,
             sources=(SourceConfig(path=str(folder / "sample.jsonl")),),
-            filters=FilterConfig(),  # the sample has not all columns; deciding takes no time
+            # The sample has not all columns; deciding takes no time, searching does.
+            filters=FilterConfig(decontamination=dataclasses.replace(searched, action="annotate")),
             clean=without_hook(filters.needed_columns(config).clean),
             tokenizer=dataclasses.replace(
                 config.tokenizer, train_bytes=min(config.tokenizer.train_bytes, text_bytes)
@@ -122,14 +125,26 @@ def measure(config: PreprocessConfig, units: Sequence[ReadUnit]) -> Sample | Non
             seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - started
             return result
 
-        cleaned = timed("read and clean", lambda: clean.run(small, output, executor, progress))
+        read = timed("read and clean", lambda: clean.run(small, output, executor, progress))
+        cleaned = read
+        if filters.is_on(small.filters):
+            cleaned = timed(
+                "search for evaluation data",
+                lambda: filters.run(small, output, read, executor, progress),
+            )
         verdicts = timed("dedup", lambda: dedup.run(small, output, cleaned, executor, progress))
+        cuts: dict[str, Marker] = {}
+        if passages.is_on(config.passages):
+            cuts = timed(
+                "repeated passages",
+                lambda: passages.run(small, output, verdicts, executor, progress),
+            )
         started = time.perf_counter()
         tokenizer = train_tokenizer.run(small, output, verdicts, executor, progress)
         training_seconds = 0.0 if config.tokenizer.path else time.perf_counter() - started
         runs = timed(
             "tokenize",
-            lambda: tokenize.run(small, output, verdicts, tokenizer, executor, progress),
+            lambda: tokenize.run(small, output, verdicts, tokenizer, executor, progress, cuts),
         )
         timed("pack", lambda: pack.run(small, output, runs, tokenizer, executor, progress))
         report = build_report("tokenize", cleaned, verdicts, runs)
@@ -142,7 +157,9 @@ def measure(config: PreprocessConfig, units: Sequence[ReadUnit]) -> Sample | Non
             seconds=seconds,
             training_seconds=training_seconds,
             disk_bytes={
-                "documents, verdicts": _size(output, "documents", "rejected", "verdicts"),
+                "documents, verdicts": _size(
+                    output, "documents", "rejected", "contamination", "verdicts", "cuts"
+                ),
                 "work (may be deleted afterwards)": _size(output, "work"),
                 "data": _size(output, "data/train", "data/validation"),
             },

@@ -36,6 +36,7 @@ from .executors import Executor, LocalExecutor
 from .progress import Progress
 from .report import Report, build_report, show_report
 from .report_pages import CARD, PAGE, write_pages
+from .stage import Marker
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def preprocess(
         output: folder for everything that is written.
         workers: processes; 0: one for each usable CPU. Changes no byte of the output.
         until: last stage to run.
-        write_kept: write the kept documents to `OUTPUT/kept` too, after dedup.
+        write_kept: write the kept documents to `OUTPUT/kept` too, without what is cut from them.
         console: where tables go; standard output by default.
         on_start: called when the configuration makes sense and no other run works in `output`,
             before anything is read.
@@ -71,6 +72,11 @@ def preprocess(
     """
     console = console or Console()
     progress = Progress()
+    if write_kept and until in ("clean", "filters"):
+        raise ValueError(
+            f"--until {until} stops before it is known which documents are kept: take --until "
+            "dedup, or leave --write-kept out"
+        )
     # What is wrong is said now, not after hours of work.
     check_config(config)
     config = filters.needed_columns(config)
@@ -96,8 +102,10 @@ def preprocess(
             return finish(build_report(until, cleaned))
 
         verdicts = dedup.run(config, output, cleaned, executor, progress)
+        cuts: dict[str, Marker] = {}
         if write_kept:
-            dedup_inputs.run_kept(output, cleaned, verdicts, executor, progress)
+            cuts = passages.run(config, output, verdicts, executor, progress)
+            dedup_inputs.run_kept(output, cleaned, verdicts, cuts, executor, progress)
         report = build_report("dedup", cleaned, verdicts)
         if until == "dedup":
             return finish(report)
@@ -111,7 +119,8 @@ def preprocess(
                 f"{output / 'verdicts'} and {output / 'rejected'} have every document"
             )
 
-        cuts = passages.run(config, output, verdicts, executor, progress)
+        if not write_kept:
+            cuts = passages.run(config, output, verdicts, executor, progress)
         schedule = rehydration.run(config, output, verdicts, executor, progress)
         tokenizer = train_tokenizer.run(config, output, verdicts, executor, progress)
         if until == "tokenizer":

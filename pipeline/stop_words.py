@@ -19,8 +19,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..kernels.character_classes import ALPHABETIC
-from ..kernels.document_statistics import MAX_STOP_WORDS
 from ..kernels.reference.document_statistics import flags_of, tokens_of
+from ..kernels.statistics_columns import MAX_STOP_WORDS
 from .cleaner import Cleaner
 from .config import CleanConfig, SourceConfig
 from .documents import UNKNOWN_LANGUAGE
@@ -108,7 +108,9 @@ def as_toml(found: Mapping[str, StopWords]) -> str:
     lines = ["[preprocess.clean.annotate.stop_words]"]
     for language, words in found.items():
         listed = ", ".join(f'"{word}"' for word in words.words)
-        lines.append(f"{language} = [{listed}]  # {words.share:.0%} of {words.sample_words:,} words")
+        lines.append(
+            f"{language} = [{listed}]  # {words.share:.0%} of {words.sample_words:,} words"
+        )
     return "\n".join(lines) + "\n"
 
 

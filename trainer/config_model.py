@@ -44,6 +44,9 @@ class ModelConfig:
     and num_shared_experts as well.
     """
 
+    preset: str = ""
+    """Sizes of a well-known network, e.g. "gpt2-124m", "llama-1b", "qwen3-8b", "mixtral-8x7b" (a
+    wrong name lists all). Fields that are given another value than their default override it."""
     num_layers: int = 6
     """Number of transformer blocks."""
     hidden_size: int = 384

@@ -14,10 +14,12 @@ from .launch import choose_device
 from .model import pad_vocabulary, resolve
 from .parallel import check_experts, check_layout, check_sequence
 from .precision import compute_dtype, precision_name
+from .presets import apply_preset
 
 
 def resolve_config(config: PretrainConfig) -> PretrainConfig:
     """Check the config and fill in what it leaves open: model sizes and number format."""
+    config = dataclasses.replace(config, model=apply_preset(config.model))
     check(config)
     dtype = compute_dtype(config.training.precision, choose_device(config))
     precision = cast(Precision, precision_name(dtype))

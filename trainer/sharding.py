@@ -60,6 +60,7 @@ def shard_model(model: Transformer, grid: Grid, device: torch.device) -> None:
         # Embeddings and output layer: in float32, or their sparse sums would be rounded each time.
         fully_shard(model, mesh=mesh, ignored_params=whole)
         register_fsdp_forward_method(model, "hidden")
+        register_fsdp_forward_method(model, "loss")
         for module in model.modules():
             if isinstance(module, FSDPModule):  # sums, where the default is means
                 module.set_gradient_divide_factor(1.0)

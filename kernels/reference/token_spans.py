@@ -1,4 +1,4 @@
-"""Windows of tokens: each document's tokens are listed, and every run that ends at each looked at."""
+"""Windows of tokens: the tokens are listed, and at each the run that ends there is made anew."""
 
 from __future__ import annotations
 

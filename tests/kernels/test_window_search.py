@@ -42,7 +42,11 @@ def listed(texts, weight, anchor_weight):
     arrays = as_arrays(texts)
     hashes, _, lengths, offsets, totals = kernels.text_windows(*arrays, weight)
     ends, _, _, end_offsets, _ = kernels.text_windows(*arrays, anchor_weight)
-    long = [hashes[a:b] for a, b, t in zip(offsets, offsets[1:], totals) if t >= weight]
+    long = [
+        hashes[a:b]
+        for a, b, t in zip(offsets[:-1], offsets[1:], totals, strict=True)
+        if t >= weight
+    ]
     short = [
         (ends[end_offsets[n + 1] - 1], hashes[offsets[n]], lengths[offsets[n]])
         for n, total in enumerate(totals)
@@ -50,7 +54,8 @@ def listed(texts, weight, anchor_weight):
     ]
     windows = np.unique(np.concatenate([np.zeros(0, np.uint64), *long]))
     columns = list(zip(*sorted(short), strict=True)) or [(), (), ()]
-    return windows, *(np.array(c, t) for c, t in zip(columns, (np.uint64, np.uint64, np.int64)))
+    types = (np.uint64, np.uint64, np.int64)
+    return windows, *(np.array(c, t) for c, t in zip(columns, types, strict=True))
 
 
 @given(DOCUMENTS, DOCUMENTS, st.integers(2, 6), st.integers(1, 6))
@@ -66,12 +71,17 @@ def test_find_windows(documents, texts, words, anchor_words):
 
 
 PASSAGES = {
-    "Latin": "Seven grey herons stood along the quiet canal while the ferryman counted his coins twice.",
+    "Latin": (
+        "Seven grey herons stood along the quiet canal while the ferryman counted his coins twice."
+    ),
     "Han": "七只灰鹭站在安静的运河边，渡船夫把他的硬币数了两遍，然后慢慢地划向对岸的村庄。",
     "Thai": "นกกระสาสีเทาเจ็ดตัวยืนอยู่ริมคลองที่เงียบสงบขณะที่คนแจวเรือนับเหรียญของเขาสองครั้ง",
     "Hindi": "सात धूसर बगुले शांत नहर के किनारे खड़े थे जबकि नाविक ने अपने सिक्के दो बार गिने थे",
-    "Arabic": "وقفت سبعة طيور رمادية على طول القناة الهادئة بينما كان صاحب العبارة يعد نقوده مرتين متتاليتين",
-}  # fmt: skip
+    "Arabic": (
+        "وقفت سبعة طيور رمادية على طول القناة الهادئة بينما كان صاحب العبارة يعد نقود"
+        "ه مرتين متتاليتين"
+    ),
+}
 
 
 @pytest.mark.parametrize("script", PASSAGES)
@@ -88,7 +98,9 @@ def test_a_passage_of_thirteen_words_is_found_in_every_script_with_its_bytes(scr
     assert set(documents.tolist()) == {1}
     first = 7 + len(before)
     assert starts.min() == first
-    assert first + len(passage) - 4 <= ends.max() <= first + len(passage)  # a full stop may stay out
+    assert (
+        first + len(passage) - 4 <= ends.max() <= first + len(passage)
+    )  # a full stop may stay out
 
 
 @pytest.mark.parametrize("script", PASSAGES)
@@ -135,9 +147,7 @@ def test_more_places_than_there_was_room_for_are_all_returned():
     text = b"tick tock " * 20
     wanted = listed([text], 13 * WORD, 8 * WORD)
 
-    documents, *_ = kernels.find_windows(
-        *as_arrays([text * 100] * 2), 13 * WORD, 8 * WORD, *wanted
-    )
+    documents, *_ = kernels.find_windows(*as_arrays([text * 100] * 2), 13 * WORD, 8 * WORD, *wanted)
 
     assert len(documents) == 2 * (4000 - 12)
 

@@ -25,12 +25,24 @@ from gristmill.pipeline.filter_config import FilterConfig
 from gristmill.pipeline.recipe import preprocess
 
 QUESTIONS = {
-    "eng_Latn": "Which harbour did the seven grey herons leave when the ferryman counted his coins twice?",
-    "cmn_Hans": "七只灰鹭站在安静的运河边，渡船夫把他的硬币数了两遍，然后慢慢地划向对岸的村庄，请问村庄叫什么名字？",
-    "tha_Thai": "นกกระสาสีเทาเจ็ดตัวยืนอยู่ริมคลองที่เงียบสงบขณะที่คนแจวเรือนับเหรียญของเขาสองครั้งก่อนจะพายเรือไปหมู่บ้านใด",
-    "hin_Deva": "सात धूसर बगुले शांत नहर के किनारे खड़े थे जबकि नाविक ने अपने सिक्के दो बार गिने थे, वह कहाँ गया?",
-    "arb_Arab": "وقفت سبعة طيور رمادية على طول القناة الهادئة بينما كان صاحب العبارة يعد نقوده مرتين متتاليتين، فأين ذهب؟",
-}  # fmt: skip
+    "eng_Latn": (
+        "Which harbour did the seven grey herons leave when the ferryman counted his coins twice?"
+    ),
+    "cmn_Hans": (
+        "七只灰鹭站在安静的运河边，渡船夫把他的硬币数了两遍，然后慢慢地划向对岸的村庄"
+        "，请问村庄叫什么名字？"
+    ),
+    "tha_Thai": (
+        "นกกระสาสีเทาเจ็ดตัวยืนอยู่ริมคลองที่เงียบสงบขณะที่คนแจวเรือนับเหรียญของเขาสองครั้งก่อนจะพายเรือไปหมู่บ้านใด"
+    ),
+    "hin_Deva": (
+        "सात धूसर बगुले शांत नहर के किनारे खड़े थे जबकि नाविक ने अपने सिक्के दो बार गिने थे, वह कहाँ गया?"
+    ),
+    "arb_Arab": (
+        "وقفت سبعة طيور رمادية على طول القناة الهادئة بينما كان صاحب العبارة يعد نقود"
+        "ه مرتين متتاليتين، فأين ذهب؟"
+    ),
+}
 FILLER = {
     "eng_Latn": "A notebook was found in the attic, and nobody could say who had written in it.",
     "cmn_Hans": "阁楼里发现了一本笔记本，没有人能说出是谁写的，家里的老人也想不起来了。",
@@ -156,6 +168,24 @@ def test_cut_leaves_the_passage_out_of_the_token_files_alone(corpus, evaluations
     assert report.total.cut_bytes == sum(cut["end"] - cut["start"] for cut in cuts)
 
 
+def test_kept_documents_are_written_without_what_is_cut(corpus, evaluations, tmp_path):
+    passages = PassagesConfig(lines="drop", max_documents=1)
+    config = replace(make_config(corpus, evaluations, action="cut"), passages=passages)
+
+    preprocess(config, output=tmp_path, workers=1, until="dedup", write_kept=True)
+
+    kept = pq.read_table(tmp_path / "kept")
+    documents = pq.read_table(tmp_path / "documents")["text"].to_pylist()
+    texts = kept["text"].to_pylist()
+    assert 0 < len(texts) <= len(documents)
+    assert all(texts)
+    assert any(QUESTIONS["eng_Latn"].upper()[:20] in text for text in documents)
+    assert not any(QUESTIONS["eng_Latn"].upper()[:20] in text for text in texts)
+    assert kept["text_bytes"].to_pylist() == [len(text.encode()) for text in texts]
+    with pytest.raises(ValueError, match="before it is known which documents are kept"):
+        preprocess(config, output=tmp_path, workers=1, until="filters", write_kept=True)
+
+
 def test_cuts_of_evaluation_data_join_those_of_repeated_lines(corpus, evaluations, tmp_path):
     config = make_config(corpus, evaluations, action="cut")
     passages = PassagesConfig(lines="drop", max_documents=1)
@@ -232,9 +262,7 @@ def test_fields_tables_texts_and_arrays_are_read_and_others_left_out(corpus, tmp
     assert found == {("table/table.parquet", 0), ("plain/plain.txt", 1), ("array/array.json", 1)}
     one = EvaluationConfig(path=str(files[0]), fields=("missing",))
     settings = DecontaminationConfig(evaluations=(one,))
-    config = replace(
-        make_config(corpus), filters=FilterConfig(decontamination=settings)
-    )
+    config = replace(make_config(corpus), filters=FilterConfig(decontamination=settings))
     with pytest.raises(Exception, match=r"no row has the field 'missing'.*question, source"):
         run(config, tmp_path / "missing")
 

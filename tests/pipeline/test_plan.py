@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,13 @@ from gristmill.pipeline import plan
 from gristmill.pipeline.clean import plan as plan_units
 from gristmill.pipeline.config import (
     CleanConfig,
+    PassagesConfig,
     PreprocessConfig,
     SourceConfig,
     TokenizerConfig,
 )
+from gristmill.pipeline.decontamination_config import DecontaminationConfig, EvaluationConfig
+from gristmill.pipeline.filter_config import FilterConfig
 
 Write = Callable[[Path, list[dict[str, object]]], Path]
 
@@ -54,6 +58,27 @@ def test_the_whole_is_estimated_from_a_part(
     assert sample.whole_documents == pytest.approx(500, rel=0.15)
     assert set(sample.seconds) == {"read and clean", "dedup", "tokenize", "pack"}
     assert sample.training_seconds > 0
+
+
+def test_passages_and_the_search_for_evaluation_data_are_in_the_estimate(
+    config: PreprocessConfig, tmp_path: Path, write_jsonl: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "SAMPLE_TEXT_BYTES", 60_000)
+    path = write_jsonl(tmp_path / "evaluation" / "a.jsonl", [{"question": "what is it? " * 9}])
+    searched = DecontaminationConfig(evaluations=(EvaluationConfig(path=str(path)),))
+    config = replace(
+        config,
+        filters=FilterConfig(decontamination=searched, min_language_score=0.5),
+        passages=PassagesConfig(lines="drop"),
+    )
+
+    sample = plan.measure(config, plan_units(config))
+
+    assert sample is not None
+    assert list(sample.seconds) == [
+        "read and clean", "search for evaluation data", "dedup", "repeated passages", "tokenize",
+        "pack",
+    ]  # fmt: skip
 
 
 def test_a_plan_is_shown_and_nothing_is_written(config: PreprocessConfig, tmp_path: Path) -> None:
