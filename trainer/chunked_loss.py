@@ -55,13 +55,18 @@ def summed_nll(
     if num_columns is None:
         num_columns = weight_VD.shape[0]
     if chunk_tokens == 0:
-        logits = _CHUNK_LOGITS.get(hidden_ND.device.type, _CHUNK_LOGITS["cuda"])
-        tokens = logits // max(1, weight_VD.shape[0])
-        chunk_tokens = max(_LEAST_CHUNK, tokens // _CHUNK_MULTIPLE * _CHUNK_MULTIPLE)
+        chunk_tokens = default_chunk(weight_VD.shape[0], hidden_ND.device)
     total: torch.Tensor = _SummedNll.apply(  # type: ignore[no-untyped-call]
         hidden_ND, weight_VD, labels_N, mask_N, tensor, first_column, num_columns, chunk_tokens
     )
     return total
+
+
+def default_chunk(num_columns: int, device: torch.device) -> int:
+    """Return the tokens of a chunk that suit the device, for so many columns of logits."""
+    logits = _CHUNK_LOGITS.get(device.type, _CHUNK_LOGITS["cuda"])
+    tokens = logits // max(1, num_columns)
+    return max(_LEAST_CHUNK, tokens // _CHUNK_MULTIPLE * _CHUNK_MULTIPLE)
 
 
 class _SummedNll(torch.autograd.Function):

@@ -140,8 +140,8 @@ class TrainingConfig:
     batch_warmup_tokens: int = 0
     """Tokens over which the batch grows from initial_batch_size to global_batch_size."""
     init_from: str = ""
-    """Hugging Face folder (Llama, Qwen3, GPT-2) whose weights the training starts from; it says
-    what the model is. Empty: start from random weights."""
+    """Hugging Face folder (Llama, Qwen3, GPT-2, Mixtral, Qwen3-MoE, dots1) whose weights the
+    training starts from; it says what the model is. Empty: start from random weights."""
     seed: int = 0
     """Of the initial weights and of the sample order."""
     precision: Precision = "auto"
@@ -160,6 +160,8 @@ class TrainingConfig:
     the backward pass; full: whole blocks are (a third more work). Changes no result."""
     loss_chunk_tokens: int = 0
     """Tokens whose logits exist at once; 0: as many as suit the device."""
+    check_memory: bool = True
+    """Refuse to start where the estimate of `--plan` is above the memory there is."""
     collect_garbage_every: int = 100
     """Steps between collections of Python's garbage, all ranks in the same step, instead of
     whenever Python likes; 0: leave it to Python."""

@@ -13,11 +13,15 @@ from .blend import require_samples
 from .config import PretrainConfig
 from .data import TrainingData, open_data
 from .launch import choose_device, count_ranks, threads_per_rank
-from .model import count_parameters, count_product_parameters, pad_vocabulary
+from .memory import available_memory, estimate_memory, readable_bytes
+from .model import count_parameters, count_product_parameters
 from .resolved import check_run, resolve_config
 from .schedule import num_samples
 
 _PAGE_WIDTH = 80
+_ASSUMED_MFU = 0.4
+_PEAKS = {"H100": 989e12, "A100": 312e12}
+"""FLOP/s of bfloat16 without sparsity, from the data sheets of the SXM models."""
 _PROBE_SECONDS = 0.5
 _SHARE_OF_PROBE = 0.5
 """Share of the probe's speed that a whole training step is taken to reach."""
@@ -32,9 +36,10 @@ def plan_pretrain(config: PretrainConfig, *, output: str | Path) -> str:
     config = resolve_config(config)
     data = open_data(config, Path(output))
     ranks = count_ranks(config)
-    check_run(config, data, ranks)
+    check_run(config, data, ranks, start=False)
     require_samples(data.blend, num_samples(config))
-    lines = [*_size(config, data, ranks), *_memory(config, data), *_time(config, data, ranks)]
+    lines = [*_size(config, data, ranks), *_memory(config, data, ranks)]
+    lines += [*_time(config, data, ranks), *_on_gpus(config, data)]
     wrapped = [
         part
         for line in lines
@@ -67,7 +72,14 @@ def _size(config: PretrainConfig, data: TrainingData, ranks: int) -> list[str]:
         f"model        {count_parameters(model, data.vocab_size):,} parameters: "
         f"{model.num_layers} layers, hidden size {model.hidden_size}, {model.num_heads} heads "
         f"({model.num_kv_heads} key/value), feed-forward {model.ffn_size}, "
-        f"{data.vocab_size:,} ids",
+        f"{data.vocab_size:,} ids"
+        + (
+            f", {model.experts_per_token} of {model.num_experts} experts of "
+            f"{model.expert_ffn_size}: "
+            f"{count_product_parameters(model, data.vocab_size):,} parameters multiply a token"
+            if model.num_experts
+            else ""
+        ),
         f"layout       {tensor} tensor-parallel x {ranks // tensor} data-parallel ranks on "
         f"{choose_device(config).type}, {training.precision}",
         f"steps        {training.num_steps:,} of {training.global_batch_size} x "
@@ -76,30 +88,28 @@ def _size(config: PretrainConfig, data: TrainingData, ranks: int) -> list[str]:
     ]
 
 
-def _memory(config: PretrainConfig, data: TrainingData) -> list[str]:
-    model, tensor = config.model, config.parallel.tensor_parallel_size
-    wide = config.training.precision == "float64"
-    weight_bytes = 8 if wide else 4
-    here = count_parameters(model, data.vocab_size) / tensor
-    width = {"float64": 8, "float32": 4, "bfloat16": 2}[config.training.precision]
-    longest = max(placed.blend.sequence_length for placed in data.blend.phases)
-    tokens = config.training.micro_batch_size * longest
-    # What backward needs again. Whole on every rank: two inputs of norms, their outputs, two sums.
-    # Cut: queries, keys, values, attention's output; gate, up, silu(gate), their product.
-    heads = (2 * model.num_heads + 2 * model.num_kv_heads) * model.head_size
-    inner = (4 if model.activation == "swiglu" else 2) * model.ffn_size
-    per_layer = 6 * model.hidden_size + (heads + inner) / tensor
-    columns = pad_vocabulary(data.vocab_size, model.vocab_multiple) / tensor
-    logits = columns * (2 * max(4, width) + (width if width < 4 else 0))
-    activations = tokens * (model.num_layers * per_layer * width + logits)
-    parts = {
-        "weights": here * weight_bytes,
-        "gradients": here * weight_bytes,
-        "AdamW": here * 2 * weight_bytes,
-        "activations": activations,
-    }
-    listed = ", ".join(f"{name} {_bytes(size)}" for name, size in parts.items())
-    return [f"memory       about {_bytes(sum(parts.values()))} a rank: {listed}"]
+def _memory(config: PretrainConfig, data: TrainingData, ranks: int) -> list[str]:
+    parts = estimate_memory(config, data.vocab_size, ranks)
+    listed = ", ".join(f"{name} {readable_bytes(size)}" for name, size in parts.items())
+    there = available_memory(config, ranks)
+    return [
+        f"memory       about {readable_bytes(sum(parts.values()))} a rank: {listed}; there are "
+        f"{readable_bytes(there)} for it"
+    ]
+
+
+def _on_gpus(config: PretrainConfig, data: TrainingData) -> list[str]:
+    """Tell how long known GPUs would take, whatever this machine has."""
+    flops = flops_per_token(config, data.vocab_size) * _num_tokens(config, data)
+    times = [
+        f"{count} x {name} {_duration(flops / (peak * _ASSUMED_MFU * count))}"
+        for name, peak in _PEAKS.items()
+        for count in (1, 8)
+    ]
+    return [
+        f"on GPUs      {', '.join(times)}: at {_ASSUMED_MFU:.0%} MFU in bfloat16 (H100 989, A100 "
+        "312 TFLOP/s; the FLOP above, so the causal half of attention)"
+    ]
 
 
 def _time(config: PretrainConfig, data: TrainingData, ranks: int) -> list[str]:
@@ -146,14 +156,6 @@ def _epochs(config: PretrainConfig, data: TrainingData) -> list[str]:
 
 def _num_tokens(config: PretrainConfig, data: TrainingData) -> int:
     return data.blend.num_tokens(num_samples(config))
-
-
-def _bytes(number: float) -> str:
-    for unit in ("B", "KB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:,.0f} {unit}" if unit == "B" else f"{number:,.1f} {unit}"
-        number /= 1000
-    return f"{number:,.1f} TB"
 
 
 def _duration(seconds: float) -> str:

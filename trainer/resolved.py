@@ -11,6 +11,7 @@ from .data import TrainingData
 from .grid import check_data_ranks
 from .hugging_face_import import imported_model, require_vocabulary
 from .launch import choose_device
+from .memory import require_memory
 from .model import pad_vocabulary, resolve
 from .parallel import check_experts, check_layout, check_sequence
 from .precision import compute_dtype, precision_name
@@ -38,8 +39,13 @@ def resolve_config(config: PretrainConfig) -> PretrainConfig:
     return dataclasses.replace(config, model=model, training=training)
 
 
-def check_run(config: PretrainConfig, data: TrainingData, num_ranks: int) -> None:
+def check_run(
+    config: PretrainConfig, data: TrainingData, num_ranks: int, *, start: bool = True
+) -> None:
     """Refuse a layout that does not divide the model or the batch, before anything starts.
+
+    Args:
+        start: whether a training follows, so that it must also fit into memory.
 
     Raises:
         ValueError: names the numbers and what to change.
@@ -62,3 +68,5 @@ def check_run(config: PretrainConfig, data: TrainingData, num_ranks: int) -> Non
             f"{micro} times {copies} data-parallel copies: every copy takes an equal share in "
             "equal parts. Change one of them"
         )
+    if start:
+        require_memory(config, data.vocab_size, num_ranks)
