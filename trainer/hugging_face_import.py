@@ -155,7 +155,7 @@ def _is_here(expert: int, num_experts: int, where: Placement) -> bool:
     """Whether this rank holds the expert."""
     if where.expert is None:
         return True
-    return expert * where.expert.num_slices // num_experts == where.expert.index
+    return expert * where.expert.num_slices // num_experts == where.expert.place
 
 
 def _require_shape(

@@ -152,7 +152,8 @@ def _attend_in_bounds(
         enable_gqa=shares,
     )
     assert isinstance(y_NHE, torch.Tensor)
-    return y_NHE.unflatten(0, (batch, length)).transpose(1, 2)
+    y_BTHE: torch.Tensor = y_NHE.view(batch, length, *y_NHE.shape[1:])
+    return y_BTHE.transpose(1, 2)
 
 
 def _starts(bounds_BN: torch.Tensor) -> torch.Tensor:

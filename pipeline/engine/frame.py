@@ -118,11 +118,11 @@ class Engine:
     def place_tables(self) -> None:
         """Move the model's tables to memory that random reads are fast in: once, before use."""
         model = self.model
-        moved = {
-            name: on_huge_pages(value)
-            for name in ("tables", "known")
-            if isinstance(value := getattr(model, name, None), tuple)
-        }
+        moved = {}
+        for name in ("tables", "known"):
+            tables: Any = getattr(model, name, None)
+            if isinstance(tables, tuple):
+                moved[name] = on_huge_pages(tables)
         self.model = replace(model, **moved)  # type: ignore[type-var] # models are dataclasses
 
     def encode(

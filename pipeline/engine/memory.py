@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 _HUGE_PAGE = 1 << 21
 _ALIGNMENT = 64  # a cache line
 
-Tables = TypeVar("Tables", bound=NamedTuple)
+Tables = TypeVar("Tables", bound=tuple[Any, ...])  # a named tuple
 
 
 def huge_zeros(size: int, dtype: Any) -> NDArray[Any]:
@@ -49,4 +49,4 @@ def on_huge_pages(tables: Tables) -> Tables:
         copy.flags.writeable = array.flags.writeable
         copies.append(copy)
         at += size
-    return tables._make(copies)
+    return type(tables)(*copies)
