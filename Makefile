@@ -11,6 +11,7 @@ ARGS        ?=
 PIP_ARGS    ?=
 VENV_ARGS   ?=
 CONSTRAINTS ?= constraints.txt
+NANOGPT     := 3adf61e154c3fe3fca428ad6bc3818b27a3b8291
 
 BIN     := .venv/bin
 PIP     := $(BIN)/python -m pip --disable-pip-version-check install -q $(PIP_ARGS) \
@@ -36,7 +37,7 @@ export PYTHONSAFEPATH = 1
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help preprocess pretrain demo-corpus test test-quick test-deep bench peers megatron-peers lint clean
+.PHONY: help preprocess pretrain demo-corpus test test-quick test-deep bench peers megatron-peers nanogpt lint clean
 .DELETE_ON_ERROR:
 
 help: ## print this list
@@ -75,6 +76,12 @@ bench: .venv/.installed-dev ## measure speeds, beside the peers where `make peer
 peers: .venv-peers/.installed .venv-peers-next/.installed .venv-text-dedup/.installed ## install the tools we compare with into environments of their own
 
 megatron-peers: .venv-megatron/.installed ## install what the tools of a Megatron-LM checkout import
+
+nanogpt: .nanogpt/model.py ## fetch nanoGPT's model for benchmarks/trainer.py and gpu_trainer.py
+
+.nanogpt/model.py:
+	@mkdir -p .nanogpt
+	curl -fsSL -o $@ https://raw.githubusercontent.com/karpathy/nanoGPT/$(NANOGPT)/model.py
 
 lint: .venv/.installed-dev ## ruff and mypy
 	$(BIN)/ruff check .

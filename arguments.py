@@ -154,7 +154,11 @@ class GenerateArguments:
     checkpoint: Positional[str]
     """A checkpoint folder, or the output folder of a run (its newest checkpoint is taken)."""
     prompt: tuple[str, ...] = ("",)
-    """Text to continue; several prompts are continued one by one; "" starts a new document."""
+    """Text to continue, or several; "" starts a new document."""
+    prompts: str = ""
+    """File with a prompt on each line, or .jsonl with {"prompt": "..."}, instead of --prompt."""
+    output: str = ""
+    """File to write as .jsonl, a {"prompt", "text"} for each prompt; empty: print the texts."""
     max_tokens: int = 100
     """Tokens to generate at most; generation ends earlier at the end of a document."""
     temperature: float = 0.8
@@ -163,8 +167,14 @@ class GenerateArguments:
     """Choose among the k most likely tokens; 0: all."""
     top_p: float = 1.0
     """Choose among the most likely tokens that hold this share of probability."""
+    min_p: float = 0.0
+    """Choose among tokens of at least this share of the most likely one's probability."""
     seed: int = 0
-    """Seed of the choice: the same seed gives the same text."""
+    """Seed of the choice: the same seed gives the same text; prompt i takes seed + i."""
+    batch_size: int = 8
+    """Prompts continued at once; changes no text."""
+    tensor_parallel_size: int = 1
+    """Ranks that share the model, started on this machine."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -135,39 +135,29 @@ def dedup(arguments: DedupArguments) -> None:
 
 def stop_words(arguments: StopWordsArguments) -> None:
     """Run `gristmill stop-words`."""
-    from .pipeline.stop_words import as_toml, find_stop_words
+    from .pipeline.stop_words import stop_words_of
 
-    if not arguments.inputs:
-        raise ConfigError("no text to count words of: name files, before the options")
-    found = find_stop_words(
-        [
-            SourceConfig(
-                path=arguments.inputs, text_key=arguments.text_key, language=arguments.language
-            )
-        ],
-        arguments.clean,
-        share=arguments.share,
-        least=arguments.least,
-        most=arguments.most,
-    )
-    sys.stdout.write(as_toml(found))
+    sys.stdout.write(stop_words_of(**vars(arguments)))
 
 
 def generate(arguments: GenerateArguments) -> None:
     """Run `gristmill generate`."""
-    from .trainer import generate as run
+    from .trainer.generating import read_prompts, write_continuations
 
-    texts = run(
+    given = arguments.prompts
+    write_continuations(
         Path(arguments.checkpoint),
-        list(arguments.prompt),
+        read_prompts(given) if given else list(arguments.prompt),
+        arguments.output or None,
+        tensor_parallel_size=arguments.tensor_parallel_size,
         max_tokens=arguments.max_tokens,
         temperature=arguments.temperature,
         top_k=arguments.top_k,
         top_p=arguments.top_p,
+        min_p=arguments.min_p,
         seed=arguments.seed,
+        batch_size=arguments.batch_size,
     )
-    for prompt, text in zip(arguments.prompt, texts, strict=True):
-        sys.stdout.write(f"{prompt}{text}\n")
 
 
 def report(arguments: ReportArguments) -> None:

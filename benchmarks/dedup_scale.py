@@ -9,9 +9,6 @@ earlier one, one in ten a near copy (its last two words differ: Jaccard 0.86 to 
 - memory: peak of the resident sets of all processes together, sampled, mapped files included;
 - disk: peak of everything beside the documents (transient files and verdicts), sampled;
 - found: planted copies that were removed, and documents removed that are no planted copy.
-
-`--stages` adds, of each stage, its seconds and its peaks of memory and disk: memory in all, and the
-part of it that is anonymous (arrays, not mapped files or shared code).
 """
 
 from __future__ import annotations
@@ -34,7 +31,7 @@ from gristmill.kernels.mixing import mix64
 from gristmill.pipeline import PreprocessConfig, dedup
 from gristmill.pipeline.documents import document_schema
 from gristmill.pipeline.executors import LocalExecutor
-from gristmill.pipeline.progress import Bar, Progress
+from gristmill.pipeline.progress import Progress
 from gristmill.pipeline.stage import Marker
 
 UNIT_DOCUMENTS = 200_000
@@ -46,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("numbers", nargs="*", type=int, default=[500_000, 2_000_000])
     parser.add_argument("--folder", default=None, help="where files are written, then removed")
-    parser.add_argument("--stages", action="store_true", help="a line for each stage too")
+    parser.add_argument("--verbose", action="store_true", help="show the stages")
     arguments = parser.parse_args()
     print(
         f"{'documents':>12} {'text MB':>8} {'seconds':>8} {'CPU':>8} {'docs/s':>8} "
@@ -54,44 +51,15 @@ def main() -> None:
     )
     for number in arguments.numbers:
         with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
-            print(measure(number, Path(name), arguments.stages), flush=True)
+            print(measure(number, Path(name), arguments.verbose), flush=True)
 
 
-class StageProgress(Progress):
-    """Shows nothing, knows which stage runs, and adds up the seconds of each."""
-
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.name = "start"
-        self.seconds: dict[str, float] = {}
-
-    @contextlib.contextmanager
-    def stage(self, name: str, total_bytes: int, **counts: int) -> Iterator[Bar]:
-        """Note the stage and its seconds."""
-        self.name, started = name, time.perf_counter()
-        with super().stage(name, total_bytes, **counts) as bar:
-            yield bar
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
-
-
-def measure(number: int, folder: Path, show_stages: bool) -> str:
+def measure(number: int, folder: Path, verbose: bool) -> str:
     markers, text_bytes = write_documents(number, folder)
     started, cpu = time.perf_counter(), cpu_seconds()
-    progress = StageProgress()
-    with watch(folder, progress) as peaks, LocalExecutor(2) as executor:
-        dedup.run(PreprocessConfig(), folder, markers, executor, progress)
+    with watch(folder) as peak, LocalExecutor(2) as executor:
+        dedup.run(PreprocessConfig(), folder, markers, executor, Progress(quiet=not verbose))
     seconds = time.perf_counter() - started
-    peak = {what: max(one[what] for one in peaks.values()) for what in ("memory", "disk")}
-    if show_stages:
-        heads = f"{'seconds':>8} {'memory MB':>10} {'anonymous':>10} {'disk B/doc':>10}"
-        print(f"{'':>12} {'stage':<12} {heads}")
-        for name, one in peaks.items():
-            print(
-                f"{'':>12} {name:<12} {progress.seconds.get(name, 0.0):>8.1f} "
-                f"{one['memory'] / 1e6:>10,.0f} {one['anonymous'] / 1e6:>10,.0f} "
-                f"{one['disk'] / number:>10.1f}",
-                flush=True,
-            )
     cpu = cpu_seconds() - cpu
     planted = removed = wrong = 0
     for first, unit in enumerate(markers):
@@ -198,50 +166,41 @@ def documents(first: int, count: int, words: np.ndarray) -> tuple[pa.Table, int]
 
 
 @contextlib.contextmanager
-def watch(folder: Path, progress: StageProgress) -> Iterator[dict[str, dict[str, int]]]:
-    """Sample memory and disk while the block runs; yield the peaks of each stage."""
-    peaks: dict[str, dict[str, int]] = {}
+def watch(folder: Path) -> Iterator[dict[str, int]]:
+    """Sample memory and disk while the block runs; yield the peaks, filled at its end."""
+    peak = {"memory": 0, "disk": 0}
     stop = threading.Event()
 
     def sample() -> None:
-        peak = peaks.setdefault(progress.name, {"memory": 0, "anonymous": 0, "disk": 0})
-        memory, anonymous = tree_memory(os.getpid())
-        peak["memory"] = max(peak["memory"], memory)
-        peak["anonymous"] = max(peak["anonymous"], anonymous)
-        peak["disk"] = max(peak["disk"], disk_beside(folder))
-
-    def samples() -> None:
         while not stop.wait(SAMPLE_SECONDS):
-            sample()
+            peak["memory"] = max(peak["memory"], tree_memory(os.getpid()))
+            peak["disk"] = max(peak["disk"], disk_beside(folder))
 
-    thread = threading.Thread(target=samples, daemon=True)
+    thread = threading.Thread(target=sample, daemon=True)
     thread.start()
     try:
-        yield peaks
+        yield peak
     finally:
         stop.set()
         thread.join()
-        sample()
+        peak["disk"] = max(peak["disk"], disk_beside(folder))
 
 
-def tree_memory(root: int) -> tuple[int, int]:
-    """Return the resident bytes of a process and of all below it, and those in no file."""
+def tree_memory(root: int) -> int:
+    """Return the resident bytes of a process and of all below it."""
     parents, pages = {}, {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             with contextlib.suppress(OSError, IndexError):
                 status = Path(f"/proc/{entry}/stat").read_text().rsplit(")", 1)[1].split()
-                size, in_files = Path(f"/proc/{entry}/statm").read_text().split()[1:3]
-                parents[int(entry)] = int(status[1])
-                pages[int(entry)] = int(size), int(size) - int(in_files)
-    total, anonymous = 0, 0
-    for process, (size, without_files) in pages.items():
-        ancestor: int | None = process
+                parents[int(entry)], pages[int(entry)] = int(status[1]), int(status[21])
+    total = 0
+    for process in pages:
+        ancestor = process
         while ancestor not in (root, 0, None):
             ancestor = parents.get(ancestor)
-        if ancestor == root:
-            total, anonymous = total + size, anonymous + without_files
-    return total * resource.getpagesize(), anonymous * resource.getpagesize()
+        total += pages[process] if ancestor == root else 0
+    return total * resource.getpagesize()
 
 
 def disk_beside(folder: Path) -> int:

@@ -8,6 +8,10 @@ plain JSONL, written before the clock starts. All start as a user starts them, s
 append EOD and use every core (two workers for preprocess_data.py, as many as cores for the others).
 They run in turn, and .bin and .idx are compared byte by byte. `--limit` takes the first bytes of
 text only: preprocess_data.py needs minutes for 300 MB.
+
+`--memory 5` tells something else: the peak of resident memory of our command on a plain JSONL of
+5 GB. It repeats the input, each time with other letters, so that words keep coming that no memo
+knows; half of that is run first, so that growth would show. It needs disk for twice the size.
 """
 
 from __future__ import annotations
@@ -40,7 +44,11 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=0, help="bytes of JSONL; 0: all")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--peers", nargs="*", default=["preprocess_data", "preprocess_data_fast"])
+    parser.add_argument("--memory", type=float, default=0.0, help="GB of a long input")
     options = parser.parse_args()
+    if options.memory:
+        show_memory(options.input, options.tokenizer, options.memory)
+        return
     checkout = os.environ.get("MEGATRON_LM", "")
     if not Path(checkout, "tools", "preprocess_data.py").is_file() or not PEER_PYTHON.exists():
         sys.exit("set MEGATRON_LM to a Megatron-LM checkout, and run `make megatron-peers` once")
@@ -74,6 +82,44 @@ def write_plain(source: str, path: Path, limit: int) -> tuple[list[str], int]:
     packed = path.with_suffix(".jsonl.zst")
     packed.write_bytes(zstandard.ZstdCompressor(level=3).compress(path.read_bytes()))
     return [str(packed)], size
+
+
+def show_memory(source: str, tokenizer: str, gigabytes: float) -> None:
+    """Print the peak of our command's memory on half of a long input and on all of it."""
+    print(f"{'GB':>6}{'wall s':>9}{'CPU s':>9}{'peak MB':>9}  (one process, threads)")
+    for size in (gigabytes / 2, gigabytes):
+        with tempfile.TemporaryDirectory() as name:
+            path = Path(name) / "long.jsonl"
+            write_long(source, path, int(size * 1e9))
+            started = time.perf_counter()
+            command = ours([str(path)], tokenizer, Path(name))
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+            _, status, usage = os.wait4(process.pid, 0)
+            if status:
+                sys.exit(f"{' '.join(command)} failed")
+            seconds, cpu = time.perf_counter() - started, usage.ru_utime + usage.ru_stime
+            peak = usage.ru_maxrss / 1e6 * 1024
+            print(f"{size:>6.1f}{seconds:>9.1f}{cpu:>9.1f}{peak:>9.0f}", flush=True)
+
+
+def write_long(source: str, path: Path, size: int) -> None:
+    """Write so many bytes of JSONL: the input again and again, with other letters each time."""
+    letters = b"ghijklmopqsvwxyz"  # none that a JSON escape or a literal value is made of
+    small = path.with_suffix(".once")
+    write_plain(source, small, 0)
+    lines = small.read_bytes().splitlines(keepends=True)
+    small.unlink()
+    done = turn = 0
+    with path.open("wb") as target:
+        while done < size:
+            shift = turn % len(letters)
+            table = bytes.maketrans(letters, letters[shift:] + letters[:shift])
+            for line in lines:
+                head, mark, text = line.partition(b'"text"')
+                done += target.write(head + mark + text.translate(table))
+                if done >= size:
+                    break
+            turn += 1
 
 
 def ours(inputs: list[str], tokenizer: str, folder: Path) -> list[str]:

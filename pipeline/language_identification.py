@@ -7,6 +7,7 @@ The model's label is brought to the form of `language.py`: `__label__eng_Latn` a
 from __future__ import annotations
 
 import functools
+import itertools
 import unicodedata
 from collections import Counter
 
@@ -87,11 +88,10 @@ def _script(character: str) -> str:
 
 def script_of(text: str) -> str:
     """Return the script (ISO 15924) of most letters at the beginning of a text, "" for none."""
-    found: Counter[str] = Counter()
-    for character in text[: 4 * SCRIPT_CHARACTERS]:
-        script = _script(character)
-        if script:
-            found[script] += 1
-            if found.total() == SCRIPT_CHARACTERS:
-                break
-    return max(found, key=lambda script: (found[script], script)) if found else ""
+    looked_at = text[: 4 * SCRIPT_CHARACTERS]
+    present = set(map(_script, set(looked_at))) - {""}
+    if len(present) < 2:  # nearly always: characters are then not counted
+        return present.pop() if present else ""
+    letters = filter(None, map(_script, looked_at))
+    found = Counter(itertools.islice(letters, SCRIPT_CHARACTERS))
+    return max(found, key=lambda script: (found[script], script))

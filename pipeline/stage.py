@@ -132,6 +132,8 @@ def run_stage(
         if name not in redo and _is_done(marker, wanted[name], output)
     }
     todo = [unit for unit in units if unit.name not in done]
+    # Large units first, so that no worker is alone with one in the end.
+    todo.sort(key=lambda unit: -unit.size_bytes)
     for unit in todo:
         if unit.name in markers and markers[unit.name].fingerprint != STALE:
             # Its files are about to change: were this run killed and the old settings used again,

@@ -34,7 +34,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
     },
     "trainer": {
         "ours": {"indexed_dataset"},
-        "others": {"torch", "numpy", "rich", "safetensors", "tensorboard", "tokenizers"},
+        "others": {"torch", "numpy", "rich", "safetensors", "tensorboard", "tokenizers", "wandb"},
     },
 }
 LAZY = {

@@ -7,7 +7,6 @@ this rank, E width of a head, C positions in the cache.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from .config_model import ModelConfig
@@ -15,6 +14,7 @@ from .grid import Ranks
 from .layers import Linear, RMSNorm
 from .parallel import enter, shares_kv_heads
 from .places import Places, attend
+from .products import can_multiply, product
 from .rotary import rotate
 
 
@@ -88,7 +88,10 @@ class Attention(nn.Module):
         v_BKTE = self._heads(self._kv(self.value, x_BTD))
         if cache is not None:
             k_BKTE, v_BKTE = cache.extend(start, k_BKTE, v_BKTE)
-        y_BHTE = attend(q_BHTE, k_BKTE, v_BKTE, places, start)
+        dtype = x_BTD.dtype
+        if not can_multiply(dtype, x_BTD.device):
+            q_BHTE, k_BKTE, v_BKTE = q_BHTE.float(), k_BKTE.float(), v_BKTE.float()
+        y_BHTE = attend(q_BHTE, k_BKTE, v_BKTE, places, start).to(dtype)
         y_BTF = y_BHTE.transpose(1, 2).flatten(2)
         out_BTD: torch.Tensor = self.output(y_BTF, self.tensor, self.sequence_parallel)
         return out_BTD
@@ -106,8 +109,8 @@ class Attention(nn.Module):
         first, count = self.kv_head * self.head_width, self.head_width
         bias = None
         if linear.bias is not None:
-            bias = linear.bias.narrow(0, first, count).to(x_BTD.dtype)
-        return F.linear(x_BTD, linear.weight.narrow(0, first, count).to(x_BTD.dtype), bias)
+            bias = linear.bias.narrow(0, first, count)
+        return product(x_BTD, linear.weight.narrow(0, first, count), bias)
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
         """Turn [B, T, heads * E] into [B, heads, T, E]."""

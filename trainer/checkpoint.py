@@ -1,23 +1,20 @@
-"""The state of training, in and out of a folder that is whole or not there at all.
+"""The folder of a checkpoint in; what it is, and its tensors, out. It is whole or not there at all.
 
     OUTPUT/checkpoints/step_00000100/
         checkpoint.json   step, config, model sizes, position in the data, size of every file
-        state/            weights and both moments of AdamW (torch.distributed.checkpoint)
+        state/            weights and optimizer states (torch.distributed.checkpoint)
         tokenizer/        copy of the tokenizer, so that the folder alone can generate text
 
-Every rank writes its slices into a folder with another name, which is renamed when all is on
-disk. The checkpoint knows the whole tensors (checkpoint_state.py), so that another layout, or one
-process, can read them.
+It is written by checkpoint_writer.py, and knows the whole tensors (checkpoint_state.py), so that
+another layout, or one process, can read them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import json
 import os
-import shutil
 import textwrap
 import warnings
 from collections.abc import Iterator, Mapping
@@ -26,22 +23,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict_loader import load
-from torch.distributed.checkpoint.state_dict_saver import save
 
-from ..indexed_dataset.atomic import disk_full, sync_file, sync_folder
-from .checkpoint_state import CheckpointState, weights_of
+from .checkpoint_state import weights_of
 from .config import PretrainConfig, from_dict, to_dict
 from .config_model import ModelConfig
-from .grid import Grid
-from .model import Transformer, resolve
+from .model import Transformer, placements, resolve
 
 SCHEMA_VERSION = 1
 FACTS = "checkpoint.json"
-_UNFINISHED = "unfinished-"
+UNFINISHED = "unfinished-"
 _PAGE_WIDTH = 80
 _STEP_FOLDER = "step_" + 8 * "[0-9]"  # not a copy that a user has put beside it
 
@@ -64,6 +57,10 @@ class Facts:
     """Real ids of the model."""
     data: dict[str, Any]
     """Position in the data, and what identifies it: `TrainingData.state`."""
+    skipped_steps: int
+    """Steps of these in which nothing was changed."""
+    guard: dict[str, Any]
+    """What the guard remembers: `Guard.state`."""
     layout: dict[str, int]
     """tensor, data, expert, shard: the number of ranks on each axis that wrote it."""
 
@@ -75,6 +72,8 @@ class Facts:
             "consumed_samples": self.consumed_samples,
             "vocab_size": self.vocab_size,
             "data": self.data,
+            "skipped_steps": self.skipped_steps,
+            "guard": self.guard,
             "layout": self.layout,
             "config": to_dict(self.config),
             "torch": torch.__version__,
@@ -130,6 +129,8 @@ def read_facts(folder: str | os.PathLike[str]) -> Facts:
             config=dataclasses.replace(config, model=resolve(config.model)),
             vocab_size=values["vocab_size"],
             data=values["data"],
+            skipped_steps=values.get("skipped_steps", 0),
+            guard=values.get("guard", {}),
             layout=values["layout"],
         )
         files: dict[str, int] = values["files"]
@@ -152,70 +153,6 @@ _remedy = (
 )
 
 
-class Checkpointer:
-    """Saves and restores this rank's slices of one model and optimizer."""
-
-    def __init__(
-        self, output: Path, model: Transformer, optimizer: torch.optim.AdamW, grid: Grid
-    ) -> None:
-        self._folder = output / "checkpoints"
-        self._grid = grid
-        self._state = CheckpointState(model, optimizer, grid)
-
-    def save(self, facts: Facts, tokenizer: Path | None, keep_last: int) -> Path:
-        """Write the checkpoint of `facts.step` and remove those that are too old.
-
-        All ranks call it. An existing complete checkpoint of the same step is left as it is.
-
-        Raises:
-            DiskFullError: nothing is left of the new checkpoint, the older ones are whole.
-        """
-        final = self._folder / f"step_{facts.step:08d}"
-        if (final / FACTS).is_file():
-            return final
-        unfinished = self._folder / f"{_UNFINISHED}{final.name}"
-        if self._grid.is_main:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            for leftover in self._folder.glob(f"{_UNFINISHED}*"):
-                shutil.rmtree(leftover)
-            unfinished.mkdir()
-        self._barrier()
-        try:
-            writer = FileSystemWriter(unfinished / "state")
-            with _quiet():
-                save(
-                    self._state.tensors(facts.step),
-                    storage_writer=writer,
-                    no_dist=self._state.in_one_process,
-                )
-            if self._grid.is_main:
-                _finish(unfinished, final, facts, tokenizer)
-                _prune(self._folder, keep_last)
-        except (CheckpointException, OSError) as error:
-            if self._grid.is_main:
-                shutil.rmtree(unfinished, ignore_errors=True)
-            cause = _full_disk_error(error)
-            if cause is None:
-                raise CheckpointError(
-                    f"{final} could not be written ({error}): the checkpoints before it are whole"
-                ) from error
-            raise disk_full(unfinished, cause) from error
-        self._barrier()
-        return final
-
-    def load(self, folder: Path, facts: Facts) -> None:
-        """Fill the model and the optimizer; the layout may be another than the one that saved.
-
-        Raises:
-            CheckpointError: the files cannot be read.
-        """
-        _load(self._state.tensors(facts.step), folder, no_dist=self._state.in_one_process)
-
-    def _barrier(self) -> None:
-        if not self._state.in_one_process:
-            dist.barrier()
-
-
 def load_weights(model: Transformer, folder: Path) -> None:
     """Fill a model that lies in one process from a checkpoint of any layout.
 
@@ -225,16 +162,34 @@ def load_weights(model: Transformer, folder: Path) -> None:
     load_tensors({f"weight.{name}": value for name, value in weights_of(model).items()}, folder)
 
 
+def load_slices(model: Transformer, folder: Path) -> None:
+    """Fill one rank's slices of a model, reading one whole tensor at a time; no collectives.
+
+    Raises:
+        CheckpointError: the files cannot be read.
+    """
+    where = placements(model)
+    for name, own in weights_of(model).items():
+        whole = torch.empty(where[name].full_shape(own.shape), dtype=own.dtype)
+        load_tensors({f"weight.{name}": whole}, folder)
+        own.copy_(where[name].slice(whole))
+
+
 def load_tensors(state: dict[str, torch.Tensor], folder: Path) -> None:
     """Fill whole tensors (`weight.NAME`, `mean.NAME`, ...) from a checkpoint of any layout.
 
     Raises:
         CheckpointError: the files cannot be read.
     """
-    _load(dict(state), folder, no_dist=True)
+    fill(dict(state), folder, no_dist=True)
 
 
-def _load(state: dict[str, Any], folder: Path, no_dist: bool) -> None:
+def fill(state: dict[str, Any], folder: Path, no_dist: bool) -> None:
+    """Fill the tensors of `state` (DTensors where there are ranks) from a checkpoint.
+
+    Raises:
+        CheckpointError: the files cannot be read.
+    """
     try:
         with _quiet():
             load(state, storage_reader=FileSystemReader(folder / "state"), no_dist=no_dist)
@@ -250,45 +205,6 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         yield
-
-
-def _finish(unfinished: Path, final: Path, facts: Facts, tokenizer: Path | None) -> None:
-    """Add what one rank writes, make sure that all is on disk, and give it its name."""
-    if tokenizer is not None:
-        shutil.copytree(tokenizer, unfinished / "tokenizer")
-    files = [path for path in unfinished.rglob("*") if path.is_file()]
-    sizes = {path.relative_to(unfinished).as_posix(): path.stat().st_size for path in files}
-    path = unfinished / FACTS
-    path.write_text(facts.to_json(sizes), encoding="utf-8")
-    for file in [*files, path]:
-        sync_file(file)
-    for folder in [*(path for path in unfinished.rglob("*") if path.is_dir()), unfinished]:
-        sync_folder(folder)
-    if final.exists():  # without checkpoint.json, so never a complete one
-        shutil.rmtree(final)
-    os.replace(unfinished, final)
-    sync_folder(final.parent)
-
-
-def _prune(folder: Path, keep_last: int) -> None:
-    if keep_last == 0:
-        return
-    for old in find_checkpoints(folder.parent)[:-keep_last]:
-        # Under this name a kill leaves nothing that looks complete, and the next save removes it.
-        doomed = folder / f"{_UNFINISHED}{old.name}"
-        os.replace(old, doomed)
-        shutil.rmtree(doomed)
-
-
-def _full_disk_error(error: BaseException) -> OSError | None:
-    """Return the error inside `error` (of any rank) that says that the disk is full."""
-    inner: list[BaseException] = [error]
-    if isinstance(error, CheckpointException):
-        inner = [failure[0] for failure in error.failures.values()]
-    for cause in inner:
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-            return cause
-    return None
 
 
 def _describe_experts(model: ModelConfig) -> dict[str, str]:

@@ -15,6 +15,8 @@ from typing import Any, Literal, TypeVar
 from .config_model import ModelConfig
 
 Precision = Literal["auto", "float32", "bfloat16", "float64"]
+Compile = Literal["auto", "on", "off"]
+ActivationCheckpointing = Literal["none", "selective", "full"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,10 +80,15 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimizerConfig:
-    """AdamW with decoupled weight decay on matrices, and gradient clipping."""
+    """The update rule, decoupled weight decay on matrices, and gradient clipping."""
 
+    kind: Literal["adamw", "muon"] = "adamw"
+    """adamw: for every parameter; muon: the matrices of the blocks move by their orthogonalized
+    momentum, the others (embedding, output layer, norms, biases) by AdamW."""
     learning_rate: float = 1e-3
-    """Peak learning rate."""
+    """Peak learning rate; Muon's steps are scaled to the size of AdamW's, so it serves both."""
+    muon_momentum: float = 0.95
+    """Decay of Muon's running sum of gradients (Nesterov)."""
     beta1: float = 0.9
     """Decay of the gradient's running mean."""
     beta2: float = 0.95
@@ -92,6 +99,12 @@ class OptimizerConfig:
     """Applied to matrices (embedding included), not to norm weights."""
     clip_norm: float = 1.0
     """Gradients are scaled down to this global norm; 0: no clipping."""
+    spike_factor: float = 10.0
+    """A step whose gradient's norm is above this many times the median of the last 64 taken
+    steps is skipped (once 32 are known); 0: never. Steps whose loss or norm is not a finite number
+    are always skipped."""
+    max_skipped_steps: int = 10
+    """Stop with an error after so many skipped steps in a row."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,6 +134,11 @@ class TrainingConfig:
     """Samples of one optimizer step over all ranks."""
     micro_batch_size: int = 8
     """Samples that one rank computes at once; gradients of the rest are accumulated."""
+    initial_batch_size: int = 0
+    """Batch-size warm-up: samples of the first steps, a divisor of global_batch_size, which is
+    reached in equal increments of this size; 0: no warm-up. The order of samples stays the same."""
+    batch_warmup_tokens: int = 0
+    """Tokens over which the batch grows from initial_batch_size to global_batch_size."""
     init_from: str = ""
     """Hugging Face folder (Llama, Qwen3, GPT-2) whose weights the training starts from; it says
     what the model is. Empty: start from random weights."""
@@ -134,6 +152,17 @@ class TrainingConfig:
     deterministic: bool = True
     """Use deterministic algorithms only, so that a resumed run repeats bit for bit (costs some
     speed on GPUs, nothing on CPUs)."""
+    compile: Compile = "auto"
+    """Compile the blocks with torch.compile. auto: on GPUs. It takes about a minute at the start;
+    where no compiler is found it is skipped with one line."""
+    activation_checkpointing: ActivationCheckpointing = "none"
+    """Less memory for more work. selective: norms and activation functions are computed again in
+    the backward pass; full: whole blocks are (a third more work). Changes no result."""
+    loss_chunk_tokens: int = 0
+    """Tokens whose logits exist at once; 0: as many as suit the device."""
+    collect_garbage_every: int = 100
+    """Steps between collections of Python's garbage, all ranks in the same step, instead of
+    whenever Python likes; 0: leave it to Python."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,6 +198,9 @@ class CheckpointConfig:
     """Save after every so many steps; 0: only at the end."""
     keep_last: int = 2
     """Older checkpoints than the last so many are removed; 0: all are kept."""
+    asynchronous: bool = True
+    """Copy the state in memory and write it while the training goes on (the last one is waited
+    for). false: the training waits for every checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -198,6 +230,12 @@ class LogConfig:
     """Log a line every so many steps."""
     tensorboard: bool = True
     """Write TensorBoard scalars beside the JSON lines."""
+    wandb: str = ""
+    """Name of a Weights & Biases project that gets the scalars too (pip install wandb); empty:
+    none."""
+    profile_steps: int = 0
+    """Record so many steps with torch's profiler, from the fourth step of this start on, as a
+    Chrome trace of each rank in OUTPUT/profile; 0: none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -48,6 +48,13 @@ def check(config: PretrainConfig) -> None:
         "data.block_length": config.data.block_length,
         "optimizer.weight_decay": config.optimizer.weight_decay,
         "optimizer.clip_norm": config.optimizer.clip_norm,
+        "optimizer.spike_factor": config.optimizer.spike_factor,
+        "optimizer.max_skipped_steps": config.optimizer.max_skipped_steps,
+        "training.initial_batch_size": training.initial_batch_size,
+        "training.batch_warmup_tokens": training.batch_warmup_tokens,
+        "training.loss_chunk_tokens": training.loss_chunk_tokens,
+        "training.collect_garbage_every": training.collect_garbage_every,
+        "log.profile_steps": config.log.profile_steps,
         "schedule.warmup_steps": config.schedule.warmup_steps,
         "schedule.decay_steps": config.schedule.decay_steps,
         "parallel.data_parallel_size": parallel.data_parallel_size,
@@ -67,6 +74,23 @@ def check(config: PretrainConfig) -> None:
         if number < 0:
             raise ValueError(f"{name} is {number}: it must not be negative")
     check_model(model)
+    initial, final = training.initial_batch_size, training.global_batch_size
+    if initial and final % initial:
+        raise ValueError(
+            f"training.initial_batch_size = {initial} does not divide training.global_batch_size = "
+            f"{final}: the batch grows to it in equal increments. Choose a divisor"
+        )
+    if bool(initial) != bool(training.batch_warmup_tokens):
+        raise ValueError(
+            f"training.initial_batch_size = {initial} and training.batch_warmup_tokens = "
+            f"{training.batch_warmup_tokens}: a batch-size warm-up needs both, set the other too"
+        )
+    if config.optimizer.kind == "muon" and parallel.shard != "none":
+        raise ValueError(
+            f'optimizer.kind = "muon" orthogonalizes whole matrices, parallel.shard = '
+            f'"{parallel.shard}" divides them among ranks: set parallel.shard = "none", or '
+            'optimizer.kind = "adamw"'
+        )
     if not 0 <= config.schedule.decay_fraction <= 1 or not 0 <= config.schedule.minimum_ratio <= 1:
         raise ValueError("schedule.decay_fraction and schedule.minimum_ratio must lie in 0..1")
     if not 0 < config.generate.top_p <= 1:

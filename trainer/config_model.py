@@ -44,6 +44,9 @@ class ModelConfig:
     and num_shared_experts as well.
     """
 
+    preset: str = ""
+    """Sizes of a well-known network, e.g. "gpt2-124m", "llama-1b", "qwen3-8b", "mixtral-8x7b" (a
+    wrong name lists all). Fields that are given another value than their default override it."""
     num_layers: int = 6
     """Number of transformer blocks."""
     hidden_size: int = 384
@@ -96,7 +99,7 @@ class ModelConfig:
     router_score: Literal["softmax", "sigmoid"] = "softmax"
     """How the router's outputs become scores: softmax over all experts, or a sigmoid of each."""
     normalize_gates: bool = True
-    """Divide the chosen experts' scores by their sum, so that the weights of a token add up to 1."""
+    """Divide the chosen experts' scores by their sum, so that a token's weights add up to 1."""
     balance: Literal["bias", "loss", "none"] = "bias"
     """What keeps experts evenly used. bias: a bias of each expert, added to its score in the choice
     only, rises while it gets less than its share; loss: a term of the loss in each sequence."""
@@ -181,6 +184,11 @@ def _check_experts(model: ModelConfig) -> None:
         raise ValueError(
             f"model.experts_per_token = {model.experts_per_token} must lie between 1 and "
             f"model.num_experts = {model.num_experts}: change one of them"
+        )
+    if model.experts_per_token == 1 and model.normalize_gates:
+        raise ValueError(
+            "model.experts_per_token = 1 and model.normalize_gates = true: the only weight would "
+            "always be 1, and the router learn nothing. Set normalize_gates = false"
         )
     if model.biases:
         raise ValueError(

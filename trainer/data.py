@@ -1,6 +1,7 @@
 """A folder of prefixes in, batches of this rank out, and the few integers that say where we are.
 
-Step s of a training takes the samples [s * G, (s + 1) * G) of the blend, G = global_batch_size.
+Step s of a training takes the samples [s * G, (s + 1) * G) of the blend, G = global_batch_size;
+while the batch size warms up, as many as `BatchSizes` says.
 Each copy of the model takes its contiguous share of them; neither the number of copies nor the
 micro-batch changes which samples a step sees. A thread reads ahead while the ranks compute.
 """
@@ -35,6 +36,7 @@ from ..indexed_dataset import (
 from .blend import blend_state, build_blend, documents_of, resume_blend
 from .config import PretrainConfig
 from .grid import Ranks
+from .schedule import BatchSizes
 
 _BATCHES_AHEAD = 2
 
@@ -285,6 +287,7 @@ class Batches:
     """This rank's batches, step after step, read ahead by a thread.
 
     Args:
+        sizes: samples of each step over all ranks; a number: always so many.
         first_step: step to begin with.
         num_steps: step to end before.
         data: the copies of the model; each takes an equal share of a step's samples.
@@ -293,7 +296,7 @@ class Batches:
     def __init__(
         self,
         source: TrainingData,
-        global_batch_size: int,
+        sizes: BatchSizes | int,
         data: Ranks,
         first_step: int,
         num_steps: int,
@@ -301,7 +304,7 @@ class Batches:
         pinned: bool = False,
     ) -> None:
         self._source = source
-        self._global_batch_size = global_batch_size
+        self._sizes = BatchSizes(sizes) if isinstance(sizes, int) else sizes
         self._data = data
         self._steps = range(first_step, num_steps)
         self._pinned = pinned
@@ -312,8 +315,8 @@ class Batches:
 
     def positions(self, step: int) -> range:
         """Return the positions in the blend of this rank's samples of one step."""
-        share = self._global_batch_size // self._data.size
-        start = step * self._global_batch_size + self._data.rank * share
+        share = self._sizes.size(step) // self._data.size
+        start = self._sizes.first_sample(step) + self._data.rank * share
         return range(start, start + share)
 
     def next(self) -> Batch:

@@ -207,12 +207,12 @@ def _wait_for_others(
     num_ranks: int,
     batch_size: int,
 ) -> None:
-    """Compute as many batches as the rank with most windows: others fetch weights from this one.
+    """Compute as many batches as the rank with most windows.
 
-    (Or send it tokens of experts.)
+    Others fetch weights from this one meanwhile, or send it tokens for its experts.
     """
-    most = -(-(-(-num_windows // num_ranks)) // batch_size)
-    for _ in range(most - -(-num_mine // batch_size)):
+    most = math.ceil(math.ceil(num_windows / num_ranks) / batch_size)
+    for _ in range(most - math.ceil(num_mine / batch_size)):
         length = next(iter(validation.values())).sequence_length
         model(torch.zeros(1, length, dtype=torch.int64, device=model.norm.weight.device))
     gather_nothing(model)

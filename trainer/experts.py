@@ -174,7 +174,8 @@ class _Copy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (place_M,) = ctx.saved_tensors
-        copies_NKD = gradients[0].index_select(0, place_M).unflatten(0, (ctx.num_tokens, -1))
+        copies_MD = gradients[0].index_select(0, place_M)
+        copies_NKD = copies_MD.view(ctx.num_tokens, -1, copies_MD.shape[1])
         return copies_NKD.sum(dim=1), None, None
 
 

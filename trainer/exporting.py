@@ -1,13 +1,14 @@
 """A checkpoint in, a Hugging Face folder out: config, safetensors, tokenizer, model card.
 
-Weights are read from the checkpoint, whatever layout wrote it, and written one file after the
-other: memory holds the tensors of one file. The folder appears whole or not at all.
+Weights are read from the checkpoint, whatever layout wrote it, and written one tensor after the
+other: memory holds one at a time. The folder appears whole or not at all.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -19,17 +20,18 @@ import torch
 from ..indexed_dataset.atomic import sync_file, sync_folder
 from .checkpoint import Facts, load_tensors, locate, read_facts
 from .config import longest_sequence
-from .hugging_face_config import to_hugging_face
+from .hugging_face_config import family, to_hugging_face
 from .hugging_face_error import HuggingFaceError
 from .hugging_face_names import FileTensor, file_tensors
 from .model import Transformer, count_parameters
 from .model_card import model_card
+from .safetensors_stream import StreamedSafetensors
 
 logger = logging.getLogger(__name__)
 
 ExportPrecision = Literal["auto", "float32", "bfloat16", "float16"]
 MAX_FILE_BYTES = 4_000_000_000
-"""Tensors of one safetensors file: what an export holds in memory."""
+"""Tensors of one safetensors file."""
 
 
 def export_model(
@@ -88,41 +90,71 @@ def _write_weights(
     dtype: torch.dtype,
     max_file_bytes: int,
 ) -> None:
-    from safetensors.torch import save_file
+    """Write the files, one of our tensors in memory at a time (all experts of a matrix are one)."""
+    config, held = facts.config.model, _shapes(facts)
+    shapes: dict[str, tuple[int, ...]] = {}
+    dtypes: dict[str, torch.dtype] = {}
+    for name, tensor in tensors.items():
+        shapes[name] = tensor.shape([held[part].shape for part in tensor.parts])
+        if tensor.parts[0] in ("embedding.weight", "head.weight"):  # padded rows are ours alone
+            shapes[name] = (facts.vocab_size, *shapes[name][1:])
+        is_bias_of_router = tensor.parts[0].endswith("router.bias")
+        dtypes[name] = torch.float32 if is_bias_of_router else dtype  # its steps are small
+    sizes = {name: dtypes[name].itemsize * math.prod(shape) for name, shape in shapes.items()}
+    files = _divide(sizes, max_file_bytes)
+    weight_map: dict[str, str] = {}
+    last: tuple[str, ...] = ()
+    whole: list[torch.Tensor] = []
+    for number, names in enumerate(files, start=1):
+        path = f"model-{number:05d}-of-{len(files):05d}.safetensors"
+        path = path if len(files) > 1 else "model.safetensors"
+        with StreamedSafetensors(output / path, {n: (shapes[n], dtypes[n]) for n in names}) as file:
+            for name in names:
+                tensor = tensors[name]
+                if tensor.parts != last:
+                    last, whole = tensor.parts, _load(tensor.parts, held, checkpoint)
+                written = tensor.join(whole)
+                file.write(name, written[: shapes[name][0]].to(dtypes[name]))
+        weight_map |= dict.fromkeys(names, path)
+        if len(files) > 1:
+            logger.info("wrote %s (%d of %d)", path, number, len(files))
+    if config.num_experts and family(config) != "dots1":
+        _require_no_bias(held, checkpoint)
+    if len(files) > 1:
+        index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}
+        _write_json(output / "model.safetensors.index.json", index)
 
+
+def _shapes(facts: Facts) -> dict[str, torch.Tensor]:
+    """Return every parameter and buffer of the whole model, without memory."""
     with torch.device("meta"):
         model = Transformer(
             facts.config.model,
             facts.vocab_size,
             compute_dtype=getattr(torch, facts.config.training.precision),
         )
-    shapes = dict(model.named_parameters())
-    sizes = {
-        name: dtype.itemsize * sum(shapes[part].numel() for part in tensor.parts)
-        for name, tensor in tensors.items()
-    }
-    files = _divide(sizes, max_file_bytes)
-    weight_map: dict[str, str] = {}
-    for number, names in enumerate(files, start=1):
-        own = [part for name in names for part in tensors[name].parts]
-        whole = {part: torch.empty_like(shapes[part], device="cpu").detach() for part in own}
-        load_tensors({f"weight.{part}": value for part, value in whole.items()}, checkpoint)
-        for part in ("embedding.weight", "head.weight"):
-            if part in whole:  # padded rows are ours alone
-                whole[part] = whole[part][: facts.vocab_size]
-        written = {
-            name: tensors[name].join([whole[part].to(dtype) for part in tensors[name].parts])
-            for name in names
-        }
-        path = f"model-{number:05d}-of-{len(files):05d}.safetensors"
-        path = path if len(files) > 1 else "model.safetensors"
-        save_file({n: t.contiguous() for n, t in written.items()}, output / path, {"format": "pt"})
-        weight_map |= dict.fromkeys(names, path)
-        if len(files) > 1:
-            logger.info("wrote %s (%d of %d)", path, number, len(files))
-    if len(files) > 1:
-        index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}
-        _write_json(output / "model.safetensors.index.json", index)
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _load(
+    parts: tuple[str, ...], held: Mapping[str, torch.Tensor], checkpoint: Path
+) -> list[torch.Tensor]:
+    """Read whole tensors of ours, whatever the layout that wrote them."""
+    whole = {part: torch.empty_like(held[part], device="cpu").detach() for part in parts}
+    load_tensors({f"weight.{part}": value for part, value in whole.items()}, checkpoint)
+    return list(whole.values())
+
+
+def _require_no_bias(held: Mapping[str, torch.Tensor], checkpoint: Path) -> None:
+    """Refuse routers whose biases choose other experts than the family's, which has none."""
+    for name in held:
+        if name.endswith("router.bias") and _load((name,), held, checkpoint)[0].any():
+            raise HuggingFaceError(
+                'the routers of this model choose experts with a bias (model.balance = "bias"), '
+                "and the Hugging Face families with a softmax in the router have none: the "
+                'exported model would choose others. Train with model.balance = "loss", or with '
+                'router_score = "sigmoid", query_key_norm and num_shared_experts (family dots1)'
+            )
 
 
 def _divide(sizes: Mapping[str, int], most: int) -> list[list[str]]:

@@ -1,7 +1,8 @@
 """Our model config in, Hugging Face's config.json out; and the way back.
 
-Three families have a counterpart: `llama`, `qwen3` (llama with normalized queries and keys) and
-`gpt2`. What a config.json asks for and this model does not compute is refused by name.
+Dense models are `gpt2`, `llama` or, with normalized queries and keys, `qwen3`. With experts these
+become `mixtral` and `qwen3_moe`; `dots1` has a router of sigmoids with a bias and shared experts.
+What a config.json asks for and this model does not compute is refused by name.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from .hugging_face_error import HuggingFaceError
 from .hugging_face_rope import read_rope_scaling, rope_entries
 from .model import resolve
 
-Family = Literal["llama", "qwen3", "gpt2"]
+Family = Literal["llama", "qwen3", "gpt2", "mixtral", "qwen3_moe", "dots1"]
 ARCHITECTURES: dict[Family, str] = {
     "llama": "LlamaForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
     "gpt2": "GPT2LMHeadModel",
+    "mixtral": "MixtralForCausalLM",
+    "qwen3_moe": "Qwen3MoeForCausalLM",
+    "dots1": "Dots1ForCausalLM",
 }
 
 _GPT2: dict[str, Any] = {
@@ -59,12 +63,37 @@ def family(config: ModelConfig) -> Family:
                 "as query heads, which share hidden_size evenly"
             )
         return name
+    if config.num_experts:
+        return _family_of_experts(config)
     if config.query_key_norm and config.biases:
         raise HuggingFaceError(
             "model.query_key_norm with model.biases has no counterpart in Hugging Face's families: "
             "such a model can be trained, not exported"
         )
     return "qwen3" if config.query_key_norm else "llama"
+
+
+def _family_of_experts(config: ModelConfig) -> Family:
+    """Return the family of a mixture of experts: by its router, then by its attention."""
+    name: Family = "qwen3_moe" if config.query_key_norm else "mixtral"
+    wanted: dict[str, Any] = {"router_score": "softmax", "num_shared_experts": 0}
+    if config.router_score == "sigmoid" or config.num_shared_experts:
+        name, wanted = "dots1", {"router_score": "sigmoid", "query_key_norm": True}
+    elif name == "mixtral":
+        wanted["normalize_gates"] = True
+    for field, value in wanted.items():
+        if getattr(config, field) != value:
+            raise HuggingFaceError(
+                f"model.{field} = {getattr(config, field)!r} has no counterpart in the Hugging "
+                f"Face family {name!r}, which has {value!r}: such a model can be trained, not "
+                "exported"
+            )
+    if name == "dots1" and not config.num_shared_experts:
+        raise HuggingFaceError(
+            "model.num_shared_experts = 0 has no counterpart in the Hugging Face family 'dots1', "
+            "the one with a sigmoid in its router: such a model can be trained, not exported"
+        )
+    return name
 
 
 def to_hugging_face(
@@ -103,7 +132,21 @@ def to_hugging_face(
             "embd_pdrop": 0.0,
             "attn_pdrop": 0.0,
         }
-    return shared | {
+    return (
+        shared
+        | _llama_entries(config, positions)
+        | {
+            "llama": {"attention_bias": config.biases, "mlp_bias": config.biases},
+            "qwen3": {"attention_bias": config.biases, "use_sliding_window": False},
+            "mixtral": _mixtral_entries(config),
+            "qwen3_moe": _qwen3_moe_entries(config),
+            "dots1": _dots1_entries(config),
+        }[name]
+    )
+
+
+def _llama_entries(config: ModelConfig, positions: int) -> dict[str, Any]:
+    return {
         "hidden_size": config.hidden_size,
         "intermediate_size": config.ffn_size,
         "num_hidden_layers": config.num_layers,
@@ -114,10 +157,54 @@ def to_hugging_face(
         "max_position_embeddings": positions,
         "rms_norm_eps": config.norm_epsilon,
         **rope_entries(config),
-        "attention_bias": config.biases,
         "attention_dropout": 0.0,
-        **({"mlp_bias": config.biases} if name == "llama" else {"use_sliding_window": False}),
     }
+
+
+def _mixtral_entries(config: ModelConfig) -> dict[str, Any]:
+    return {
+        "intermediate_size": config.expert_ffn_size,
+        "num_local_experts": config.num_experts,
+        "num_experts_per_tok": config.experts_per_token,
+        "router_aux_loss_coef": _loss_weight(config),
+        "sliding_window": None,
+    }
+
+
+def _qwen3_moe_entries(config: ModelConfig) -> dict[str, Any]:
+    return {
+        "attention_bias": False,
+        "moe_intermediate_size": config.expert_ffn_size,
+        "num_experts": config.num_experts,
+        "num_experts_per_tok": config.experts_per_token,
+        "norm_topk_prob": config.normalize_gates,
+        "router_aux_loss_coef": _loss_weight(config),
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+        "use_sliding_window": False,
+        "sliding_window": None,
+    }
+
+
+def _dots1_entries(config: ModelConfig) -> dict[str, Any]:
+    return {
+        "attention_bias": False,
+        "moe_intermediate_size": config.expert_ffn_size,
+        "n_routed_experts": config.num_experts,
+        "n_shared_experts": config.num_shared_experts,
+        "num_experts_per_tok": config.experts_per_token,
+        "norm_topk_prob": config.normalize_gates,
+        "n_group": 1,
+        "topk_group": 1,
+        "routed_scaling_factor": 1.0,
+        "first_k_dense_replace": 0,
+        "sliding_window": None,
+        "layer_types": ["full_attention"] * config.num_layers,
+    }
+
+
+def _loss_weight(config: ModelConfig) -> float:
+    return config.balance_loss_weight if config.balance == "loss" else 0.0
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -155,7 +242,7 @@ def from_hugging_face(values: Mapping[str, Any], where: str) -> tuple[ModelConfi
     try:
         if kind == "gpt2":
             return _from_gpt2(values, where), int(values["vocab_size"])
-        if kind in ("llama", "qwen3"):
+        if kind in ARCHITECTURES:
             return _from_llama(values, where), int(values["vocab_size"])
     except KeyError as error:
         raise HuggingFaceError(f"{where}: config.json lacks {error}: it is incomplete") from error
@@ -182,13 +269,14 @@ def _from_gpt2(values: Mapping[str, Any], where: str) -> ModelConfig:
 
 
 def _from_llama(values: Mapping[str, Any], where: str) -> ModelConfig:
-    is_qwen3 = values["model_type"] == "qwen3"
+    kind = values["model_type"]
+    is_llama, has_norms = kind == "llama", kind in ("qwen3", "qwen3_moe", "dots1")
     _require(values, where, "hidden_act", ("silu",))
     _require(values, where, "use_sliding_window", (False,))
     _require(values, where, "partial_rotary_factor", (None, 1.0))
     biases = values.get("attention_bias", False)
-    _require(values, where, "mlp_bias", (biases,) if not is_qwen3 else (False,))
-    if is_qwen3:
+    _require(values, where, "mlp_bias", (biases,) if is_llama else (False,))
+    if not is_llama:
         _require(values, where, "attention_bias", (False,))
     rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
     return resolve(
@@ -201,13 +289,48 @@ def _from_llama(values: Mapping[str, Any], where: str) -> ModelConfig:
             ffn_size=values["intermediate_size"],
             max_positions=values.get("max_position_embeddings", 0),
             biases=biases,
-            query_key_norm=is_qwen3,
+            query_key_norm=has_norms,
             tied_embeddings=values.get("tie_word_embeddings", False),
             rope_theta=float(rope.get("rope_theta") or values.get("rope_theta") or 10_000.0),
             rope_scaling=read_rope_scaling(rope, where),
             norm_epsilon=values.get("rms_norm_eps", 1e-6),
+            **(_experts_of(values, where) if kind in ("mixtral", "qwen3_moe", "dots1") else {}),
         )
     )
+
+
+def _experts_of(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return our settings of a mixture of experts."""
+    kind = values["model_type"]
+    found: dict[str, Any] = {"experts_per_token": values["num_experts_per_tok"]}
+    if kind == "mixtral":
+        _require(values, where, "sliding_window", (None,))
+        _require(values, where, "router_jitter_noise", (0.0,))
+        return found | {
+            "num_experts": values["num_local_experts"],
+            "expert_ffn_size": values["intermediate_size"],
+        }
+    found |= {
+        "expert_ffn_size": values["moe_intermediate_size"],
+        "normalize_gates": values.get("norm_topk_prob", False),
+    }
+    if kind == "qwen3_moe":
+        _require(values, where, "decoder_sparse_step", (1,))
+        _require(values, where, "mlp_only_layers", ([], None))
+        # The files on the hub say num_experts, transformers 5 writes num_local_experts.
+        count = values.get("num_experts", values.get("num_local_experts"))
+        if count is None:
+            raise KeyError("num_experts")
+        return found | {"num_experts": count}
+    _require(values, where, "first_k_dense_replace", (0,))
+    _require(values, where, "n_group", (1,))
+    _require(values, where, "routed_scaling_factor", (1.0,))
+    _require(values, where, "layer_types", (["full_attention"] * values["num_hidden_layers"],))
+    return found | {
+        "num_experts": values.get("n_routed_experts") or values["num_local_experts"],
+        "num_shared_experts": values["n_shared_experts"],
+        "router_score": "sigmoid",
+    }
 
 
 def _require(values: Mapping[str, Any], where: str, key: str, allowed: tuple[Any, ...]) -> None:

@@ -20,12 +20,21 @@ from .hugging_face_config import from_hugging_face, read_config
 from .hugging_face_error import HuggingFaceError
 from .hugging_face_names import file_tensors
 from .model import Transformer, placements
+from .parallel import Placement
 from .sharding import assign
 
 _WITHOUT_PLACE = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias", "lm_head.weight")
 """Ends of names that files carry and that hold nothing: tables, masks, a tied head."""
 
 
+_OWN = (
+    "init_std",
+    "vocab_multiple",
+    "balance",
+    "balance_loss_weight",
+    "balance_bias_rate",
+    "router_z_loss_weight",
+)
 _STRETCHING = ("rope_theta", "rope_scaling", "max_positions")
 """What a training may set anew, to go on with longer texts."""
 
@@ -35,16 +44,14 @@ def imported_model(folder: str | Path, wanted: ModelConfig) -> ModelConfig:
 
     Args:
         wanted: the [pretrain.model] of the run. What it changes must agree with the folder, but for
-            `init_std` and `vocab_multiple`, which are the run's own, and for `rope_theta`,
+            what is the run's own (`_OWN`: it says how to train), and for `rope_theta`,
             `rope_scaling` and `max_positions` of rotary positions, which stretch its context.
 
     Raises:
         HuggingFaceError: the folder cannot be read, or the two disagree.
     """
     found, _ = from_hugging_face(read_config(Path(folder)), str(folder))
-    found = dataclasses.replace(
-        found, init_std=wanted.init_std, vocab_multiple=wanted.vocab_multiple
-    )
+    found = dataclasses.replace(found, **{name: getattr(wanted, name) for name in _OWN})
     default = ModelConfig()
     if found.positions == "rotary":
         stretched = {
@@ -101,11 +108,15 @@ def load_hugging_face(model: Transformer, folder: str | Path) -> None:
         HuggingFaceError: a tensor is missing, left over, or of another shape.
     """
     folder = Path(folder)
-    parameters = dict(model.named_parameters())
+    named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     where = placements(model)
     with _open(folder) as files:
         left = set(files)
-        for name, tensor in file_tensors(model.config).items():
+        tensors = file_tensors(model.config)
+        for buffer in model.buffers():  # a family without it works as if it were 0
+            buffer.zero_()
+        experts: list[torch.Tensor] = []
+        for name, tensor in tensors.items():
             found = next((n for n in (name, name.split(".", 1)[1]) if n in files), None)
             if found is None:
                 raise HuggingFaceError(
@@ -113,16 +124,24 @@ def load_hugging_face(model: Transformer, folder: str | Path) -> None:
                     "incomplete; copy it again"
                 )
             left.discard(found)
+            if tensor.expert is not None:
+                (own,) = tensor.parts
+                if _is_here(tensor.expert, model.config.num_experts, where[own]):
+                    whole = files[found].get_tensor(found)
+                    shape = where[own].full_shape(named[own].shape)[1:]
+                    _require_shape(whole, shape, folder, found, own)
+                    within = Placement(tensor=where[own].tensor)
+                    experts.append(within.slice(whole[None])[0].to(named[own].dtype))
+                if tensor.expert + 1 == model.config.num_experts:  # they come in a row
+                    assign(named[own], torch.stack(experts))
+                    experts.clear()
+                continue
             whole = files[found].get_tensor(found)
             for own, part in zip(tensor.parts, tensor.split(whole), strict=True):
-                shape = where[own].full_shape(parameters[own].shape)
+                shape = where[own].full_shape(named[own].shape)
                 fitted = _fit_rows(part, shape, own, model.vocab_size)
-                if fitted is None:
-                    raise HuggingFaceError(
-                        f"{folder}: the tensor {found} has the shape {list(whole.shape)}, but "
-                        f"config.json means {list(shape)} for {own}: the two do not belong together"
-                    )
-                assign(parameters[own], where[own].slice(fitted))
+                _require_shape(fitted, shape, folder, found, own)
+                assign(named[own], where[own].slice(fitted))
     left = {name for name in left if not name.endswith(_WITHOUT_PLACE)}
     if left:
         raise HuggingFaceError(
@@ -132,15 +151,32 @@ def load_hugging_face(model: Transformer, folder: str | Path) -> None:
         )
 
 
+def _is_here(expert: int, num_experts: int, where: Placement) -> bool:
+    """Whether this rank holds the expert."""
+    if where.expert is None:
+        return True
+    return expert * where.expert.num_slices // num_experts == where.expert.index
+
+
+def _require_shape(
+    part: torch.Tensor, shape: tuple[int, ...], folder: Path, found: str, own: str
+) -> None:
+    if tuple(part.shape) != shape:
+        raise HuggingFaceError(
+            f"{folder}: the tensor {found} has the shape {list(part.shape)}, but config.json means "
+            f"{list(shape)} for {own}: the two do not belong together"
+        )
+
+
 def _fit_rows(
     part: torch.Tensor, shape: tuple[int, ...], name: str, vocab_size: int
-) -> torch.Tensor | None:
-    """Return `part` in `shape`, the vocabulary cut or padded; None if it does not fit."""
+) -> torch.Tensor:
+    """Return `part` with the rows of `shape`, where it is a vocabulary: cut, or padded with 0."""
     if name in ("embedding.weight", "head.weight") and part.shape[0] >= vocab_size:
-        rows = torch.zeros(shape, dtype=part.dtype)
+        rows = part.new_zeros(shape[0], *part.shape[1:])
         rows[:vocab_size] = part[:vocab_size]
-        part = rows
-    return part if tuple(part.shape) == shape else None
+        return rows
+    return part
 
 
 def _meaning(path: Path) -> dict[str, Any]:

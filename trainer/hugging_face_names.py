@@ -1,6 +1,7 @@
 """Which tensors of a Hugging Face folder are made of which of our parameters.
 
 GPT-2's files hold matrices as [inputs, outputs] (transposed), and query, key and value in one.
+Files hold each expert's matrices apart; we have all experts of a layer in one tensor.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ import torch
 from .config_model import ModelConfig
 from .hugging_face_config import family
 
+_MATRICES = ("gate", "up", "down")
+_MIXTRAL = {"gate": "w1", "up": "w3", "down": "w2"}
+
 
 @dataclass(frozen=True, slots=True)
 class FileTensor:
@@ -21,9 +25,20 @@ class FileTensor:
     """Our parameters, joined along the outputs in this order."""
     transposed: bool = False
     """Whether the file has [inputs, outputs]."""
+    expert: int | None = None
+    """The file has this expert's part of ours, which holds all experts one after the other."""
+
+    def shape(self, ours: list[torch.Size]) -> tuple[int, ...]:
+        """Return the shape of the file's tensor, of our whole parameters' shapes."""
+        if self.expert is not None:
+            return tuple(ours[0][1:])
+        whole = (sum(shape[0] for shape in ours), *ours[0][1:])
+        return whole[::-1] if self.transposed else whole
 
     def join(self, ours: list[torch.Tensor]) -> torch.Tensor:
         """Return the file's tensor, of our whole parameters."""
+        if self.expert is not None:
+            return ours[0][self.expert]
         whole = torch.cat(ours) if len(ours) > 1 else ours[0]
         return whole.t().contiguous() if self.transposed else whole
 
@@ -46,10 +61,9 @@ def _llama(config: ModelConfig) -> dict[str, FileTensor]:
         "self_attn.k_proj": "attention.key",
         "self_attn.v_proj": "attention.value",
         "self_attn.o_proj": "attention.output",
-        "mlp.gate_proj": "feed_forward.gate",
-        "mlp.up_proj": "feed_forward.up",
-        "mlp.down_proj": "feed_forward.down",
     }
+    if not config.num_experts:
+        linear |= {f"mlp.{name}_proj": f"feed_forward.{name}" for name in _MATRICES}
     norms = {"input_layernorm": "attention_norm", "post_attention_layernorm": "feed_forward_norm"}
     if config.query_key_norm:
         norms |= {"self_attn.q_norm": "attention.query_norm"}
@@ -59,11 +73,34 @@ def _llama(config: ModelConfig) -> dict[str, FileTensor]:
         for name, own in linear.items():
             for kind in kinds:
                 tensors[f"{theirs}.{name}.{kind}"] = FileTensor((f"{ours}.{own}.{kind}",))
+        if config.num_experts:
+            tensors |= _experts(config, theirs, f"{ours}.feed_forward")
         for name, own in norms.items():
             tensors[f"{theirs}.{name}.weight"] = FileTensor((f"{ours}.{own}.weight",))
     tensors["model.norm.weight"] = FileTensor(("norm.weight",))
     if not config.tied_embeddings:
         tensors["lm_head.weight"] = FileTensor(("head.weight",))
+    return tensors
+
+
+def _experts(config: ModelConfig, layer: str, ours: str) -> dict[str, FileTensor]:
+    """Return the tensors of one layer's router and experts, all experts of a matrix in a row."""
+    name = family(config)
+    module = "block_sparse_moe" if name == "mixtral" else "mlp"
+    theirs = f"{layer}.{module}"
+    tensors = {f"{theirs}.gate.weight": FileTensor((f"{ours}.router.weight",))}
+    if name == "dots1":
+        tensors[f"{theirs}.gate.e_score_correction_bias"] = FileTensor((f"{ours}.router.bias",))
+    for matrix in _MATRICES:
+        word = _MIXTRAL[matrix] if name == "mixtral" else f"{matrix}_proj"
+        for expert in range(config.num_experts):
+            tensors[f"{theirs}.experts.{expert}.{word}.weight"] = FileTensor(
+                (f"{ours}.experts.{matrix}",), expert=expert
+            )
+        if name == "dots1":
+            tensors[f"{theirs}.shared_experts.{matrix}_proj.weight"] = FileTensor(
+                (f"{ours}.shared.{matrix}.weight",)
+            )
     return tensors
 
 

@@ -7,6 +7,7 @@ the parent turns the first cause into one message.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
 import os
@@ -34,6 +35,7 @@ from .config import PretrainConfig, from_dict, to_dict
 
 logger = logging.getLogger(__name__)
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _SHUTDOWN_SECONDS = 600  # a rank that is told to stop first saves a checkpoint
 
 
@@ -113,14 +115,29 @@ def launch(config: PretrainConfig, output: Path, num_ranks: int) -> None:
         PretrainError: what a rank refused, in its own words.
         RankFailedError: a rank died; names it and its last words.
     """
+    run_ranks(
+        "gristmill.trainer.launch",
+        [str(output), json.dumps(to_dict(config))],
+        num_ranks,
+        threads_per_rank(config, num_ranks),
+        on_cpu=choose_device(config).type == "cpu",
+    )
+
+
+def run_ranks(
+    module: str, arguments: list[str], num_ranks: int, threads: int, *, on_cpu: bool
+) -> None:
+    """Run a module of ours in `num_ranks` processes of this machine and wait for them.
+
+    Raises:
+        PretrainError, RankFailedError, KeyboardInterrupt, SystemExit: see `launch`.
+    """
     environment = dict(os.environ)
-    on_cpu = choose_device(config).type == "cpu"
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(_SHUTDOWN_SECONDS))
-    os.environ["OMP_NUM_THREADS"] = str(threads_per_rank(config, num_ranks))
+    os.environ["OMP_NUM_THREADS"] = str(threads)
     if on_cpu:
         # gloo otherwise asks the host's name for an address, which may not resolve.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    _keep_freed_memory()
     launcher = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -134,11 +151,10 @@ def launch(config: PretrainConfig, output: Path, num_ranks: int) -> None:
         logs_specs=DefaultLogsSpecs(),
     )
     # -P: a folder of the working directory (`trainer`, `kernels`) is never taken for a module.
-    program = ["-P", "-m", "gristmill.trainer.launch"]
-    arguments = [*program, str(output), json.dumps(to_dict(config))]
+    program = ["-P", "-m", module, *arguments]
     try:
         with _silent_launcher():
-            elastic_launch(launcher, sys.executable)(*arguments)
+            elastic_launch(launcher, sys.executable)(*program)
     except ChildFailedError as error:
         raise _explain(error) from None
     except SignalException as error:
@@ -168,16 +184,26 @@ def _silent_launcher() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
-def _keep_freed_memory() -> None:
-    """Let the ranks' malloc reuse large freed tensors instead of giving them back each time.
+@contextmanager
+def _freed_memory_kept() -> Iterator[None]:
+    """Let malloc reuse large freed tensors instead of giving them back to the system each time.
 
     Fetching pages anew took 8 % of a step on CPUs (measured with tensors of 1 to 70 MB). Older
     glibc refuse so high a threshold, and would then use a low one.
     """
     name, version = platform.libc_ver()
-    if name == "glibc" and [int(part) for part in version.split(".")[:2]] >= [2, 36]:
-        os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(4 << 30))
-        os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(8 << 30))
+    if name != "glibc" or [int(part) for part in version.split(".")[:2]] < [2, 36]:
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+    libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+    try:
+        yield
+    finally:  # as glibc begins
+        libc.mallopt(_M_MMAP_THRESHOLD, 128 << 10)
+        libc.mallopt(_M_TRIM_THRESHOLD, 128 << 10)
+        libc.malloc_trim(0)
 
 
 def threads_per_rank(config: PretrainConfig, ranks_here: int) -> int:
@@ -207,7 +233,8 @@ def rank(config: PretrainConfig) -> Iterator[torch.device]:
         on_gpu = device.type == "cuda"
         dist.init_process_group("nccl" if on_gpu else "gloo", device_id=device if on_gpu else None)
     try:
-        yield device
+        with _freed_memory_kept():
+            yield device
     finally:
         if connect:
             dist.destroy_process_group()
@@ -278,7 +305,8 @@ def _recorded(failure: ProcessFailure) -> dict[str, Any]:
     return details
 
 
-def _record_failure(error: BaseException) -> None:
+def record_failure(error: BaseException) -> None:
+    """Write down why this rank fails, for the parent to say (`run_ranks`)."""
     import traceback
 
     refused = isinstance(error, ValueError | OSError)
@@ -303,7 +331,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except Exception as error:
-        _record_failure(error)
+        record_failure(error)
         return 1
     return 0
 

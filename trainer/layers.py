@@ -12,6 +12,7 @@ from torch import nn
 from .config_model import ModelConfig
 from .grid import Ranks
 from .parallel import enter, leave
+from .products import product
 
 
 class Linear(nn.Module):
@@ -32,11 +33,10 @@ class Linear(nn.Module):
                 the bias is added, once.
             sequence_parallel: with `partial`: return this rank's part of the sequence.
         """
-        bias = None if self.bias is None else self.bias.to(x.dtype)
         if partial is None or partial.group is None:
-            return F.linear(x, self.weight.to(x.dtype), bias)
-        y = leave(F.linear(x, self.weight.to(x.dtype)), partial, sequence_parallel)
-        return y if bias is None else y + bias
+            return product(x, self.weight, self.bias)
+        y = leave(product(x, self.weight), partial, sequence_parallel)
+        return y if self.bias is None else y + self.bias.to(x.dtype)
 
 
 class RMSNorm(nn.Module):

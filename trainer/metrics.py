@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
+import resource
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
 
 from ..indexed_dataset.atomic import write_atomically
+from .config import LogConfig
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -35,12 +41,30 @@ class StepMetrics:
     """Global L2 norm before clipping."""
     tokens_per_second: float
     """Tokens of all ranks, since the last line."""
+    step_seconds: float
+    """Mean time of a step since the last line."""
     data_wait_share: float
     """Share of the time since the last line in which this rank waited for data."""
+    peak_memory_bytes: int
+    """Most memory that this rank has had: of the GPU, or of the process on a CPU."""
+    mfu: float | None
+    """Share of the device's peak, see speed.py; None where that is not known."""
+    skipped_steps: int
+    """Steps that the guard has skipped since the training began."""
+    batch_size: int
+    """Samples of this step over all ranks."""
     consumed_samples: int
     """Samples of the blend trained on."""
     consumed_tokens: int
     """The same in tokens."""
+
+
+class Rates(NamedTuple):
+    """What a clock has measured."""
+
+    tokens_per_second: float
+    step_seconds: float
+    data_wait_share: float
 
 
 class Clock:
@@ -50,6 +74,7 @@ class Clock:
         self._start = time.perf_counter()
         self._waited = 0.0
         self._tokens = 0
+        self._steps = 0
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -66,15 +91,25 @@ class Clock:
         self._start += time.perf_counter() - start
 
     def add(self, num_tokens: int) -> None:
-        """Count tokens that were trained on."""
+        """Count a step, and the tokens that it was trained on."""
         self._tokens += num_tokens
+        self._steps += 1
 
-    def read(self) -> tuple[float, float]:
-        """Return (tokens per second, share of waiting) since the last call, and start anew."""
+    def read(self) -> Rates:
+        """Return the rates since the last call, and start anew."""
         seconds = max(time.perf_counter() - self._start, 1e-9)
-        rates = self._tokens / seconds, self._waited / seconds
-        self._start, self._waited, self._tokens = time.perf_counter(), 0.0, 0
+        rates = Rates(self._tokens / seconds, seconds / max(1, self._steps), self._waited / seconds)
+        self._start, self._waited = time.perf_counter(), 0.0
+        self._tokens = self._steps = 0
         return rates
+
+
+def peak_memory(device: torch.device) -> int:
+    """Return the most bytes that this rank has had on its GPU, or in the process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kilobytes if sys.platform == "darwin" else 1024 * kilobytes
 
 
 class MetricsLog:
@@ -86,21 +121,26 @@ class MetricsLog:
         num_steps: length of the training, for the lines.
     """
 
-    def __init__(self, output: Path, step: int, num_steps: int, tensorboard: bool) -> None:
+    def __init__(self, output: Path, step: int, num_steps: int, config: LogConfig) -> None:
         self._path = output / FILE
         self._num_steps = num_steps
+        self._wandb = _start_wandb(output, config.wandb) if config.wandb else None
         _drop_after(self._path, step)
         self._tensorboard: SummaryWriter | None = None
-        if tensorboard:
+        if config.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
             self._tensorboard = SummaryWriter(str(output / "tensorboard"), purge_step=step + 1)
 
-    def log(self, metrics: StepMetrics) -> None:
-        """Write one step's metrics everywhere."""
+    def log(self, metrics: StepMetrics, more: Mapping[str, float]) -> None:
+        """Write one step's metrics everywhere.
+
+        Args:
+            more: what only some models have, by name; not in the line.
+        """
         width = len(str(self._num_steps))
         logger.info(
-            "step %*d/%d  loss %.4f  lr %.1e  norm %.3f  %s tokens/s  data wait %.1f %%",
+            "step %*d/%d  loss %.4f  lr %.1e  norm %.3f  %s tokens/s%s  data wait %.1f %%  %.1f GB",
             width,
             metrics.step,
             self._num_steps,
@@ -108,9 +148,11 @@ class MetricsLog:
             metrics.learning_rate,
             metrics.gradient_norm,
             f"{metrics.tokens_per_second:,.0f}",
+            "" if metrics.mfu is None else f"  MFU {100 * metrics.mfu:.1f} %",
             100 * metrics.data_wait_share,
+            metrics.peak_memory_bytes / 1e9,
         )
-        values = asdict(metrics)
+        values = {k: v for k, v in asdict(metrics).items() if v is not None} | dict(more)
         self._append(values)
         del values["step"]
         self._scalars("train", values, metrics.step)
@@ -124,6 +166,8 @@ class MetricsLog:
         """Flush what is buffered."""
         if self._tensorboard is not None:
             self._tensorboard.close()
+        if self._wandb is not None:
+            self._wandb.finish()
 
     def _append(self, values: Mapping[str, object]) -> None:
         with self._path.open("a", encoding="utf-8") as file:
@@ -133,6 +177,30 @@ class MetricsLog:
         if self._tensorboard is not None:
             for name, value in values.items():
                 self._tensorboard.add_scalar(f"{tag}/{name}", value, step)
+        if self._wandb is not None:
+            self._wandb.log({f"{tag}/{name}": value for name, value in values.items()}, step=step)
+
+
+def require_wandb() -> None:
+    """Refuse a config that logs to Weights & Biases where it is not installed.
+
+    Raises:
+        ValueError: says how to install it.
+    """
+    if importlib.util.find_spec("wandb") is None:
+        raise ValueError(
+            "log.wandb names a project, but Weights & Biases is not installed: pip install "
+            "'gristmill[wandb]', or leave log.wandb empty"
+        )
+
+
+def _start_wandb(output: Path, project: str) -> Any:
+    require_wandb()
+    import wandb
+
+    name = output.resolve().name
+    # The same name and folder: a run that goes on is drawn as one.
+    return wandb.init(project=project, name=name, id=name, dir=str(output), resume="allow")
 
 
 def read_metrics(output: Path) -> list[dict[str, float]]:

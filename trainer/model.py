@@ -15,12 +15,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from .attention import Attention, LayerCache
+from .chunked_loss import summed_nll
 from .config_model import ModelConfig
 from .experts import MixtureOfExperts
 from .grid import Ranks
 from .layers import FeedForward, Linear, make_norm
 from .parallel import Placement, check_layout, check_sequence, enter, leave, placement
 from .places import Places
+from .products import product
 from .rotary import rotary_angles
 from .sharding import assign
 
@@ -212,7 +214,39 @@ class Transformer(nn.Module):
         """Return logits[B, T, V] of this rank's columns."""
         weight = self.embedding.weight if self.config.tied_embeddings else self.head.weight
         x_BTD = enter(x_BTD, self.tensor, self.sequence_parallel)
-        return F.linear(x_BTD, weight.to(x_BTD.dtype), self._padding_bias(weight, x_BTD.dtype))
+        return product(x_BTD, weight, self._padding_bias(weight, x_BTD.dtype))
+
+    def loss(
+        self,
+        tokens_BT: torch.Tensor,
+        labels_BT: torch.Tensor,
+        mask_BT: torch.Tensor,
+        places: Places | None = None,
+        chunk_tokens: int = 0,
+    ) -> torch.Tensor:
+        """Return the summed nll (nats) of the labels where mask is true; see `summed_nll`.
+
+        Args:
+            labels_BT: int64, the token after each.
+            mask_BT: bool, which labels count.
+            places: where documents begin; None: at position 0.
+            chunk_tokens: tokens whose logits exist at once; 0: as many as suit the device.
+        """
+        x_BTD = self.hidden(tokens_BT, places=places, num_valid_B=mask_BT.sum(dim=1))
+        x_BTD = enter(x_BTD, self.tensor, self.sequence_parallel)
+        weight = self.embedding.weight if self.config.tied_embeddings else self.head.weight
+        rows = weight.shape[0]
+        first_column = self.tensor.rank * rows
+        return summed_nll(
+            x_BTD.flatten(0, 1),
+            weight,
+            labels_BT.flatten(),
+            mask_BT.flatten(),
+            self.tensor,
+            first_column,
+            min(rows, max(0, self.vocab_size - first_column)),
+            chunk_tokens,
+        )
 
     def make_cache(self, num_sequences: int, length: int) -> list[LayerCache]:
         """Return an empty cache of `length` positions for each layer."""

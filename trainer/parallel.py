@@ -38,7 +38,7 @@ class Cut(NamedTuple):
 
     dimension: int
     """The dimension that is cut."""
-    index: int
+    place: int
     """Which of the slices is this rank's."""
     num_slices: int
     """How many there are."""
@@ -64,9 +64,9 @@ class Placement:
 
     def slice(self, full: torch.Tensor) -> torch.Tensor:
         """Return this rank's part of the whole tensor (a view)."""
-        for dimension, index, num_slices in self.cuts:
+        for dimension, place, num_slices in self.cuts:
             length = full.shape[dimension] // num_slices
-            full = full.narrow(dimension, index * length, length)
+            full = full.narrow(dimension, place * length, length)
         return full
 
     def full_shape(self, local: torch.Size) -> tuple[int, ...]:
@@ -258,14 +258,13 @@ def _all_gather(x_BTD: torch.Tensor, ranks: Ranks) -> torch.Tensor:
     # Collectives join along dimension 0, where a part is contiguous; a single sequence is already.
     gathered = _gather_rows(x_BTD.contiguous(), 0, ranks.group)
     parts: torch.Tensor = funcol.wait_tensor(gathered)  # type: ignore[no-untyped-call]
-    batch = x_BTD.shape[0]
-    return parts.unflatten(0, (ranks.size, batch)).transpose(0, 1).flatten(1, 2)
+    return parts.view(ranks.size, *x_BTD.shape).transpose(0, 1).flatten(1, 2)
 
 
 def _reduce_scatter(x_BTD: torch.Tensor, ranks: Ranks) -> torch.Tensor:
     """Return this rank's part of the sequence of the sum over ranks."""
     assert ranks.group is not None
-    parts = x_BTD.unflatten(1, (ranks.size, -1)).transpose(0, 1).flatten(0, 1).contiguous()
+    parts = torch.cat(x_BTD.chunk(ranks.size, dim=1))
     total = _scatter_rows(parts, "sum", 0, ranks.group)
     part: torch.Tensor = funcol.wait_tensor(total)  # type: ignore[no-untyped-call]
     return part

@@ -19,6 +19,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
+from .products import can_multiply
+
 
 class Places(NamedTuple):
     """Where the tokens of a batch stand in their documents."""
@@ -106,6 +108,9 @@ def attend(
     shares = q_BHTE.shape[1] != k_BKCE.shape[1]
     if places is not None and places.bounds_N is not None:
         return _attend_in_bounds(q_BHTE, k_BKCE, v_BKCE, places, shares)
+    dtype = q_BHTE.dtype
+    if not can_multiply(dtype, q_BHTE.device):
+        q_BHTE, k_BKCE, v_BKCE = q_BHTE.float(), k_BKCE.float(), v_BKCE.float()
     length, context = q_BHTE.shape[2], k_BKCE.shape[2]
     mask = None if places is None else places.mask_B1TC
     if mask is None and start > 0 and length > 1:
@@ -118,7 +123,7 @@ def attend(
         attn_mask=mask,
         is_causal=mask is None and start == 0,
         enable_gqa=shares,
-    )
+    ).to(dtype)
 
 
 def _attend_in_bounds(

@@ -15,6 +15,7 @@ from .data import TrainingData, open_data
 from .launch import choose_device, count_ranks, threads_per_rank
 from .model import count_parameters, count_product_parameters, pad_vocabulary
 from .resolved import check_run, resolve_config
+from .schedule import num_samples
 
 _PAGE_WIDTH = 80
 _PROBE_SECONDS = 0.5
@@ -32,7 +33,7 @@ def plan_pretrain(config: PretrainConfig, *, output: str | Path) -> str:
     data = open_data(config, Path(output))
     ranks = count_ranks(config)
     check_run(config, data, ranks)
-    require_samples(data.blend, config.training.num_steps * config.training.global_batch_size)
+    require_samples(data.blend, num_samples(config))
     lines = [*_size(config, data, ranks), *_memory(config, data), *_time(config, data, ranks)]
     wrapped = [
         part
@@ -139,12 +140,12 @@ def _probe(config: PretrainConfig, data: TrainingData, device: torch.device, thr
 
 def _epochs(config: PretrainConfig, data: TrainingData) -> list[str]:
     """List how often each group is seen, and its share of the samples."""
-    samples = config.training.num_steps * config.training.global_batch_size
+    samples = num_samples(config)
     return ["", *describe_phases(data.blend, samples).splitlines()]
 
 
 def _num_tokens(config: PretrainConfig, data: TrainingData) -> int:
-    return data.blend.num_tokens(config.training.num_steps * config.training.global_batch_size)
+    return data.blend.num_tokens(num_samples(config))
 
 
 def _bytes(number: float) -> str:

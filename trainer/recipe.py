@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +16,20 @@ from typing import Any
 
 import torch
 
+from .activations import checkpoint_activations
 from .blend import require_samples
-from .checkpoint import Checkpointer, Facts, find_checkpoints
+from .checkpoint import find_checkpoints
+from .checkpoint_writer import Checkpointer
+from .compiling import compile_blocks
 from .config import PretrainConfig
-from .data import Batches, TrainingData, open_data
-from .evaluate import Evaluation, count_tokens, evaluate, load_token_bytes, unigram_nll
-from .grid import Grid, make_grid
+from .data import TrainingData, open_data
+from .evaluate import count_tokens, unigram_nll
+from .grid import make_grid
+from .guard import Guard
 from .hugging_face_import import load_hugging_face
 from .launch import count_ranks, is_launched, launch, rank, stop_signals
-from .metrics import Clock, MetricsLog, StepMetrics
+from .loop import take_steps
+from .metrics import MetricsLog, require_wandb
 from .model import Transformer, count_parameters, initialize
 from .optimizer import make_optimizer
 from .precision import compute_dtype
@@ -33,9 +37,9 @@ from .report import print_report, read_report, write_report
 from .resolved import check_run, resolve_config
 from .resume import find_resume
 from .sampling import generate, load_model, validation_prompts
-from .schedule import learning_rate
+from .schedule import batch_sizes, num_samples
 from .sharding import shard_model
-from .step import take_step
+from .training import Training
 
 logger = logging.getLogger(__name__)
 
@@ -80,12 +84,14 @@ def pretrain(
     """
     output = Path(output)
     config = resolve_config(config)
+    if config.log.wandb:
+        require_wandb()
     data = open_data(config, output)
     num_ranks = count_ranks(config)
     check_run(config, data, num_ranks)
     found = find_resume(output, config, data)
     data = found.data if found else data
-    require_samples(data.blend, _num_samples(config))
+    require_samples(data.blend, num_samples(config))
     if on_start is not None and int(os.environ.get("RANK", "0")) == 0:
         on_start()
     report = read_report(output)
@@ -100,46 +106,6 @@ def pretrain(
     return _conclude(config, output, data, done)
 
 
-def _num_samples(config: PretrainConfig) -> int:
-    """Return the samples of the whole training."""
-    return config.training.num_steps * config.training.global_batch_size
-
-
-@dataclass(slots=True)
-class _Training:
-    """What one rank works with."""
-
-    config: PretrainConfig
-    output: Path
-    device: torch.device
-    grid: Grid
-    data: TrainingData
-    model: Transformer
-    optimizer: torch.optim.AdamW
-    checkpointer: Checkpointer
-    log: MetricsLog | None
-    step: int
-
-    def save(self) -> Path:
-        """Write a checkpoint of this moment."""
-        consumed = self.step * self.config.training.global_batch_size
-        facts = Facts(
-            step=self.step,
-            consumed_samples=consumed,
-            config=self.config,
-            vocab_size=self.data.vocab_size,
-            data=self.data.state(consumed),
-            layout={
-                "tensor": self.grid.tensor.size,
-                "data": self.grid.data.size,
-                "expert": self.grid.expert.size,
-                "shard": self.grid.shard.size,
-            },
-        )
-        keep = self.config.checkpoint.keep_last
-        return self.checkpointer.save(facts, self.data.tokenizer_folder, keep)
-
-
 def train(config: PretrainConfig, output: Path) -> bool:
     """Do the work of one rank; return whether all steps are done.
 
@@ -149,7 +115,7 @@ def train(config: PretrainConfig, output: Path) -> bool:
     with rank(config) as device, stop_signals() as stop:
         training = _set_up(config, output, device)
         try:
-            if not _take_steps(training, stop):
+            if not take_steps(training, stop):
                 folder = training.save()
                 if training.grid.is_main:
                     logger.info("asked to stop: saved %s; run again to go on", folder)
@@ -157,12 +123,13 @@ def train(config: PretrainConfig, output: Path) -> bool:
             training.save()
             _score(training)
         finally:
+            training.checkpointer.close()
             if training.log:
                 training.log.close()
     return True
 
 
-def _set_up(config: PretrainConfig, output: Path, device: torch.device) -> _Training:
+def _set_up(config: PretrainConfig, output: Path, device: torch.device) -> Training:
     """Open the data, build this rank's slice of the model, restore the newest checkpoint."""
     parallel = config.parallel
     grid = make_grid(parallel)
@@ -189,7 +156,10 @@ def _set_up(config: PretrainConfig, output: Path, device: torch.device) -> _Trai
         load_hugging_face(model, config.training.init_from)
     else:
         initialize(model, config.training.seed)
+    checkpoint_activations(model, config.training.activation_checkpointing)
+    compile_blocks(model, config.training.compile, tell=grid.is_main)
     step = found.facts.step if found else 0
+    guard = Guard(config.optimizer, device, **(found.facts.guard if found else {}))
     if grid.is_main:
         logger.info(
             "%s parameters, %d groups, vocabulary %d | %s on %s, %s | %s",
@@ -204,9 +174,22 @@ def _set_up(config: PretrainConfig, output: Path, device: torch.device) -> _Trai
             else f"starting from {config.training.init_from or 'random weights'}",
         )
         _warn(config, data)
-    num_steps, tensorboard = config.training.num_steps, config.log.tensorboard
-    log = MetricsLog(output, step, num_steps, tensorboard) if grid.is_main else None
-    return _Training(config, output, device, grid, data, model, optimizer, checkpointer, log, step)
+    num_steps = config.training.num_steps
+    return Training(
+        config=config,
+        output=output,
+        device=device,
+        grid=grid,
+        data=data,
+        model=model,
+        optimizer=optimizer,
+        guard=guard,
+        checkpointer=checkpointer,
+        log=MetricsLog(output, step, num_steps, config.log) if grid.is_main else None,
+        sizes=batch_sizes(config),
+        step=step,
+        skipped_steps=found.facts.skipped_steps if found else 0,
+    )
 
 
 def _warn(config: PretrainConfig, data: TrainingData) -> None:
@@ -219,7 +202,7 @@ def _warn(config: PretrainConfig, data: TrainingData) -> None:
             warmup,
             num_steps,
         )
-    epochs, name = max(zip(data.blend.epochs(_num_samples(config)), data.blend.names, strict=True))
+    epochs, name = max(zip(data.blend.epochs(num_samples(config)), data.blend.names, strict=True))
     if epochs > _MANY_EPOCHS:
         logger.warning(
             "%s is repeated %.0f times: a model learns little from more than %d epochs and then "
@@ -230,101 +213,11 @@ def _warn(config: PretrainConfig, data: TrainingData) -> None:
         )
 
 
-def _take_steps(run: _Training, stop: threading.Event) -> bool:
-    """Train until all steps are done (True) or a rank was asked to stop (False)."""
-    config, settings = run.config, run.config.training
-    batches = Batches(
-        run.data,
-        settings.global_batch_size,
-        run.grid.data,
-        run.step,
-        settings.num_steps,
-        pinned=run.device.type == "cuda",
-    )
-    clock = Clock()
-    try:
-        while run.step < settings.num_steps:
-            with clock.waiting():
-                batch = batches.next()
-            rate = learning_rate(
-                run.step, config.optimizer.learning_rate, config.schedule, settings.num_steps
-            )
-            result = take_step(
-                run.model,
-                run.optimizer,
-                batch,
-                run.grid,
-                micro_batch_size=settings.micro_batch_size,
-                learning_rate=rate,
-                clip_norm=config.optimizer.clip_norm,
-                stop=stop.is_set(),
-            )
-            run.step += 1
-            clock.add(result.num_tokens)
-            last = run.step == settings.num_steps
-            if run.log and (_is_due(run.step, config.log.every_steps) or last or result.stop):
-                tokens_per_second, data_wait_share = clock.read()
-                consumed = run.step * settings.global_batch_size
-                run.log.log(
-                    StepMetrics(
-                        step=run.step,
-                        loss=result.loss,
-                        learning_rate=rate,
-                        gradient_norm=result.gradient_norm,
-                        tokens_per_second=tokens_per_second,
-                        data_wait_share=data_wait_share,
-                        consumed_samples=consumed,
-                        consumed_tokens=run.data.blend.num_tokens(consumed),
-                    )
-                )
-            if result.stop and not last:
-                return False
-            with clock.paused():
-                if not last and _is_due(run.step, config.checkpoint.every_steps):
-                    run.save()
-                if not last and _is_due(run.step, config.evaluate.every_steps):
-                    _log_evaluation(run, _evaluate(run, config.evaluate.max_windows))
-    finally:
-        batches.close()
-    return True
-
-
-def _is_due(step: int, every: int) -> bool:
-    return every > 0 and step % every == 0
-
-
-def _evaluate(run: _Training, max_windows: int, unigram: Any = None) -> Evaluation:
-    settings = run.config.evaluate
-    return evaluate(
-        run.model,
-        run.data.validation,
-        run.grid,
-        batch_size=settings.batch_size or run.config.training.micro_batch_size,
-        max_windows=max_windows,
-        token_bytes=load_token_bytes(run.data.tokenizer_folder, run.data.vocab_size),
-        unigram_nll=unigram,
-    )
-
-
-def _log_evaluation(run: _Training, evaluation: Evaluation) -> None:
-    if run.log is None:
-        return
-    values = {"loss": evaluation.total.loss}
-    values |= {f"loss/{name}": score.loss for name, score in evaluation.groups.items()}
-    scores = {"total": evaluation.total, **evaluation.groups}
-    for name, score in scores.items():
-        if score.bits_per_byte is not None:
-            values[f"bits_per_byte/{name}"] = score.bits_per_byte
-    run.log.log_evaluation(run.step, values)
-
-
-def _score(run: _Training) -> None:
+def _score(run: Training) -> None:
     """Evaluate at the end, and write the report."""
     report: dict[str, Any] = {
         "step": run.step,
-        "consumed_tokens": run.data.blend.num_tokens(
-            run.step * run.config.training.global_batch_size
-        ),
+        "consumed_tokens": run.data.blend.num_tokens(run.consumed_samples),
         "checkpoint": f"checkpoints/step_{run.step:08d}",
     }
     if run.data.validation:
@@ -332,8 +225,7 @@ def _score(run: _Training) -> None:
         if run.config.evaluate.unigram_baseline:
             counts = count_tokens(run.data.train, run.data.vocab_size, run.grid.world, run.device)
             unigram = unigram_nll(counts)
-        evaluation = _evaluate(run, run.config.evaluate.final_max_windows, unigram)
-        _log_evaluation(run, evaluation)
+        evaluation = run.evaluate(run.config.evaluate.final_max_windows, unigram)
         report |= evaluation.to_dict()
     if run.grid.is_main:
         write_report(run.output, report)

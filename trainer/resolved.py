@@ -14,10 +14,12 @@ from .launch import choose_device
 from .model import pad_vocabulary, resolve
 from .parallel import check_experts, check_layout, check_sequence
 from .precision import compute_dtype, precision_name
+from .presets import apply_preset
 
 
 def resolve_config(config: PretrainConfig) -> PretrainConfig:
     """Check the config and fill in what it leaves open: model sizes and number format."""
+    config = dataclasses.replace(config, model=apply_preset(config.model))
     check(config)
     dtype = compute_dtype(config.training.precision, choose_device(config))
     precision = cast(Precision, precision_name(dtype))
@@ -50,7 +52,8 @@ def check_run(config: PretrainConfig, data: TrainingData, num_ranks: int) -> Non
     check_data_ranks(config.parallel, copies)
     check_experts(config.model, config.parallel.expert_parallel_size)
     if config.parallel.sequence_parallel:
-        for length in (config.data.sequence_length, *(p.sequence_length for p in config.data.phases)):
+        phases = (phase.sequence_length for phase in config.data.phases)
+        for length in (config.data.sequence_length, *phases):
             check_sequence(length, tensor)
     size, micro = config.training.global_batch_size, config.training.micro_batch_size
     if size % (copies * micro):

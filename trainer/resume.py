@@ -15,7 +15,13 @@ _FIXED = {
     "model": None,
     "optimizer": None,
     "data": ("sequence_length", "order", "documents"),
-    "training": ("global_batch_size", "seed", "precision"),
+    "training": (
+        "global_batch_size",
+        "initial_batch_size",
+        "batch_warmup_tokens",
+        "seed",
+        "precision",
+    ),
 }
 """Sections and fields that shape the result; None: every field. What is not here (layout,
 micro-batch, logging) may change from one start to the next."""

@@ -111,7 +111,7 @@ class Router(nn.Module):
         return observed_NK
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Router:
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.tally = fn(self.tally.detach()).requires_grad_()
         return self
 

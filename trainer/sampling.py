@@ -1,20 +1,26 @@
-"""A checkpoint and prompts in, continuations out, in one process whatever layout trained it.
+"""A checkpoint and prompts in, continuations out, whatever layout trained it.
 
-Legend: B sequences, T positions, V vocabulary.
+Prompts of a batch end at the same place: shorter ones have padding in front, which nothing sees,
+and their positions count from their own first token.
+
+Legend: B sequences, T positions, V vocabulary columns of this rank.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from ..indexed_dataset import SampleDataset
-from .checkpoint import CheckpointError, load_weights, locate, read_facts
+from .blend import documents_of
+from .checkpoint import CheckpointError, load_slices, load_weights, locate, read_facts
+from .grid import Ranks
 from .model import Transformer
+from .places import padding_places
 from .precision import compute_dtype
 from .sampler import Sampler
 
@@ -27,15 +33,25 @@ class TrainedModel:
     """What a checkpoint folder holds, ready to generate."""
 
     model: Transformer
-    """All weights in this process."""
+    """All weights, or this rank's slices of them."""
     tokenizer: Tokenizer
     """Text to ids and back."""
     eod_id: int | None
     """Id that ends a document."""
+    follows_eod: bool = True
+    """Whether texts began after that id in training: not where documents were kept separate."""
 
 
-def load_model(checkpoint: str | os.PathLike[str]) -> TrainedModel:
+def load_model(
+    checkpoint: str | os.PathLike[str],
+    tensor: Ranks | None = None,
+    device: torch.device | None = None,
+) -> TrainedModel:
     """Open a checkpoint folder, or the newest checkpoint of a run's output folder.
+
+    Args:
+        tensor: ranks that share the model; None: this process has it all.
+        device: None: a GPU if there is one.
 
     Raises:
         CheckpointError: no checkpoint, a damaged one, or one without tokenizer.
@@ -50,14 +66,23 @@ def load_model(checkpoint: str | os.PathLike[str]) -> TrainedModel:
             f"{folder} has no tokenizer/tokenizer.json (its datasets had none beside them): copy "
             "the tokenizer that made the token files there"
         )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = Transformer(
         facts.config.model,
         facts.vocab_size,
+        tensor,
         compute_dtype=compute_dtype(facts.config.training.precision, device),
     ).to(device)
-    load_weights(model, folder)
-    return TrainedModel(model.eval(), Tokenizer.from_file(str(file)), facts.data["eod_id"])
+    if tensor is None:
+        load_weights(model, folder)
+    else:
+        load_slices(model, folder)
+    return TrainedModel(
+        model.eval(),
+        Tokenizer.from_file(str(file)),
+        facts.data["eod_id"],
+        documents_of(facts.config.data) == "joined",
+    )
 
 
 def generate(
@@ -68,7 +93,10 @@ def generate(
     temperature: float = 0.8,
     top_k: int = 0,
     top_p: float = 1.0,
+    min_p: float = 0.0,
     seed: int = 0,
+    batch_size: int = 8,
+    on_batch: Callable[[int, list[str]], None] | None = None,
 ) -> list[str]:
     """Return a continuation of each prompt, without the prompt.
 
@@ -79,34 +107,50 @@ def generate(
         checkpoint: a checkpoint folder, the output folder of a run, or what `load_model` returned.
         prompts: texts; "" begins a new document.
         temperature: 0 takes the likeliest token each time.
+        batch_size: prompts continued at once.
+        on_batch: called with the number of the first prompt and the texts of each batch.
 
     Raises:
         CheckpointError: the checkpoint is missing or damaged.
         ValueError: a setting out of range, or an empty prompt for a model without EOD.
     """
     trained = checkpoint if isinstance(checkpoint, TrainedModel) else load_model(checkpoint)
-    sampler = Sampler(temperature, top_k, top_p)
-    if max_tokens < 0:
-        raise ValueError(f"max_tokens = {max_tokens} must not be negative")
-    texts = []
-    for number, prompt in enumerate(prompts):
-        ids = trained.tokenizer.encode(prompt, add_special_tokens=False).ids
-        # A document begins after the end of the one before: so it was in training.
-        if trained.eod_id is not None:
-            ids = [trained.eod_id, *ids]
-        if not ids:
-            raise ValueError(
-                "the prompt is empty and the model knows no end-of-document token to begin a text "
-                "with: give a prompt"
-            )
-        new = continue_tokens(
-            trained.model, ids, max_tokens, sampler, trained.eod_id, seed + number
+    sampler = Sampler(temperature, top_k, top_p, min_p)
+    if max_tokens < 0 or batch_size < 1:
+        raise ValueError(
+            f"max_tokens = {max_tokens} must not be negative, batch_size = {batch_size} must be 1 "
+            "or more"
         )
-        # Decoding both and cutting keeps a character whose bytes lie on both sides whole.
-        whole = trained.tokenizer.decode([*ids, *new])
-        head = trained.tokenizer.decode(ids)
-        texts.append(whole[len(head) :] if whole.startswith(head) else whole)
+    texts: list[str] = []
+    for first in range(0, len(prompts), batch_size):
+        rows = [_prompt_ids(trained, prompt) for prompt in prompts[first : first + batch_size]]
+        seeds = range(seed + first, seed + first + len(rows))
+        new = continue_rows(trained.model, rows, max_tokens, sampler, trained.eod_id, seeds)
+        batch = [_text(trained, ids, more) for ids, more in zip(rows, new, strict=True)]
+        if on_batch is not None:
+            on_batch(first, batch)
+        texts += batch
     return texts
+
+
+def _prompt_ids(trained: TrainedModel, prompt: str) -> list[int]:
+    ids: list[int] = trained.tokenizer.encode(prompt, add_special_tokens=False).ids
+    # A document begins after the end of the one before: so it was in training.
+    if trained.eod_id is not None and (trained.follows_eod or not ids):
+        ids = [trained.eod_id, *ids]
+    if not ids:
+        raise ValueError(
+            "the prompt is empty and the model knows no end-of-document token to begin a text "
+            "with: give a prompt"
+        )
+    return ids
+
+
+def _text(trained: TrainedModel, ids: list[int], new: list[int]) -> str:
+    # Decoding both and cutting keeps a character whose bytes lie on both sides whole.
+    whole: str = trained.tokenizer.decode([*ids, *new])
+    head = trained.tokenizer.decode(ids)
+    return whole[len(head) :] if whole.startswith(head) else whole
 
 
 def validation_prompts(
@@ -128,27 +172,45 @@ def validation_prompts(
 
 
 @torch.inference_mode()
-def continue_tokens(
+def continue_rows(
     model: Transformer,
-    ids: list[int],
+    rows: Sequence[Sequence[int]],
     max_tokens: int,
     sampler: Sampler,
     eod_id: int | None = None,
-    seed: int = 0,
-) -> list[int]:
-    """Return up to `max_tokens` ids that follow `ids`, without the end-of-document token."""
+    seeds: Sequence[int] = (),
+) -> list[list[int]]:
+    """Return up to `max_tokens` ids that follow each row, without the end-of-document token.
+
+    Args:
+        rows: ids of each prompt, one or more; they may have different lengths.
+        seeds: of each row's draws; () is 0 for all.
+    """
     device = model.norm.weight.device
-    generators = [torch.Generator().manual_seed(seed)]
-    cache = model.make_cache(1, len(ids) + max_tokens)
-    tokens_BT = torch.tensor([ids], device=device)
-    start, new = 0, []
+    seeds = seeds or [0] * len(rows)
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    longest = max(map(len, rows))
+    padding = [longest - len(row) for row in rows]
+    padding_B = torch.tensor(padding, device=device) if any(padding) else None
+    filled = [[*[0] * before, *row] for before, row in zip(padding, rows, strict=True)]
+    tokens_BT = torch.tensor(filled, device=device)
+    cache = model.make_cache(len(rows), longest + max_tokens)
+    new: list[list[int]] = [[] for _ in rows]
+    open_rows = set(range(len(rows)))
+    start = 0
     for _ in range(max_tokens):
-        hidden_BTD = model.hidden(tokens_BT, cache, start)
+        length = tokens_BT.shape[1]
+        places = None if padding_B is None else padding_places(padding_B, start, length)
+        hidden_BTD = model.hidden(tokens_BT, cache, start, places)
         logits_BV = model.logits(hidden_BTD[:, -1:])[:, -1]
-        start += tokens_BT.shape[1]
-        token_B = sampler.draw(logits_BV, generators)
-        if int(token_B) == eod_id:
+        start += length
+        token_B = sampler.draw(logits_BV, generators, model.tensor)
+        for row, token in enumerate(token_B.tolist()):
+            if row in open_rows and token == eod_id:
+                open_rows.remove(row)
+            elif row in open_rows:
+                new[row].append(token)
+        if not open_rows:
             break
-        new.append(int(token_B))
         tokens_BT = token_B[:, None]
     return new

@@ -1,10 +1,10 @@
-"""Step in, learning rate out: pure functions, so that a resumed run needs no state for them."""
+"""Step in, learning rate and batch out: pure functions, so that a resumed run needs no state."""
 
 from __future__ import annotations
 
 import math
 
-from .config import ScheduleConfig
+from .config import PretrainConfig, ScheduleConfig
 
 
 def learning_rate(step: int, peak: float, schedule: ScheduleConfig, num_steps: int) -> float:
@@ -39,3 +39,50 @@ def _progress(step: int, start: int, last: int) -> float:
     if step >= last:
         return 1.0
     return max(0.0, (step - start) / (last - start))
+
+
+class BatchSizes:
+    """Which samples of the blend each step takes: step after step, without a gap.
+
+    While the batch warms up, its size is 1, 2, 3, ... times the initial size, by the samples
+    consumed. No step crosses a multiple of the final size, where phases of the blend may begin.
+
+    Args:
+        final: samples of a step after the warm-up.
+        initial: samples of the first step, a divisor of `final`; 0: no warm-up.
+        warmup_samples: samples over which the size grows.
+    """
+
+    def __init__(self, final: int, initial: int = 0, warmup_samples: int = 0) -> None:
+        self._final = final
+        self._starts = [0]
+        initial = initial or final
+        increments = final // initial
+        while self._starts[-1] < warmup_samples or self._starts[-1] % final:
+            start = self._starts[-1]
+            factor = 1 + start * (increments - 1) // max(1, warmup_samples)
+            size = min(factor, increments) * initial
+            self._starts.append(start + min(size, final - start % final))
+
+    def first_sample(self, step: int) -> int:
+        """Return the first sample of `step`: so many were consumed by the steps before it."""
+        last = len(self._starts) - 1
+        if step <= last:
+            return self._starts[step]
+        return self._starts[last] + (step - last) * self._final
+
+    def size(self, step: int) -> int:
+        """Return the samples of `step`."""
+        return self.first_sample(step + 1) - self.first_sample(step)
+
+
+def batch_sizes(config: PretrainConfig) -> BatchSizes:
+    """Return the batch sizes that a config asks for."""
+    training = config.training
+    warmup = -(-training.batch_warmup_tokens // config.data.sequence_length)
+    return BatchSizes(training.global_batch_size, training.initial_batch_size, warmup)
+
+
+def num_samples(config: PretrainConfig) -> int:
+    """Return the samples of the whole training."""
+    return batch_sizes(config).first_sample(config.training.num_steps)

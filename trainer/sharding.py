@@ -52,15 +52,15 @@ def shard_model(model: Transformer, grid: Grid, device: torch.device) -> None:
         )
         whole = {p for module in model.modules() for p in _left_whole(module, grid)}
         for block in model.blocks:
-            experts = [module for module in block.modules() if isinstance(module, Experts)]
             if grid.expert_data.group is not None:
                 same = DeviceMesh.from_group(grid.expert_data.group, device.type)
-                for module in experts:
-                    fully_shard(module, mesh=same, mp_policy=policy)
+                for experts in [part for part in block.modules() if isinstance(part, Experts)]:
+                    fully_shard(experts, mesh=same, mp_policy=policy)
             fully_shard(block, mesh=mesh, mp_policy=policy, ignored_params=whole)
         # Embeddings and output layer: in float32, or their sparse sums would be rounded each time.
         fully_shard(model, mesh=mesh, ignored_params=whole)
         register_fsdp_forward_method(model, "hidden")
+        register_fsdp_forward_method(model, "loss")
         for module in model.modules():
             if isinstance(module, FSDPModule):  # sums, where the default is means
                 module.set_gradient_divide_factor(1.0)

@@ -3,7 +3,7 @@
 Usage: python tokenizer_passes.py LIBRARY TOKENIZER.json DOCUMENTS.npz GROUP[,GROUP...]
 
 DOCUMENTS.npz has, for each group G, `G.data` (uint8) and `G.offsets` (int64). Each group meets a
-tokenizer just loaded (loading, and a first word, are outside the clock) and is encoded twice.
+tokenizer just loaded (loading, and a first line, are outside the clock) and is encoded twice.
 Prints one JSON object: group -> [seconds of the first pass, of the second, ids, their hash].
 """
 
@@ -20,13 +20,15 @@ from typing import Any
 import numpy as np
 
 Encode = Callable[[], Any]
+FIRST = "first <|endoftext|> <unk> [SEP] e\u0301 \u4f60\u597d"
+"""Has whatever a library may make ready when it first meets it."""
 
 
 def open_gristmill(path: str) -> Callable[[np.ndarray, np.ndarray], tuple[Encode, Callable]]:
     from gristmill.pipeline.tokenizer import Tokenizer
 
     tokenizer = Tokenizer(path)
-    tokenizer.encode_batch(["first"])
+    tokenizer.encode_batch([FIRST])
 
     def prepare(data: np.ndarray, offsets: np.ndarray) -> tuple[Encode, Callable]:
         return lambda: tokenizer.encode(data, offsets), lambda result: result[0]
@@ -39,7 +41,7 @@ def open_gigatoken(path: str) -> Callable[[np.ndarray, np.ndarray], tuple[Encode
     import gigatoken
 
     tokenizer = gigatoken.Tokenizer(path)
-    tokenizer.encode_batch([b"first"], parallel=False)
+    tokenizer.encode_batch([FIRST.encode()], parallel=False)
 
     def prepare(data: np.ndarray, offsets: np.ndarray) -> tuple[Encode, Callable]:
         documents = [bytes(data[a:b]) for a, b in itertools.pairwise(offsets)]
@@ -57,7 +59,7 @@ def open_tokenizers(path: str) -> Callable[[np.ndarray, np.ndarray], tuple[Encod
     tokenizer = tokenizers.Tokenizer.from_file(path)
     new = int(tokenizers.__version__.split(".")[0]) >= 1
     encode = tokenizer.encode_batch if new else tokenizer.encode_batch_fast
-    encode(["first"], add_special_tokens=False)
+    encode([FIRST], add_special_tokens=False)
 
     def prepare(data: np.ndarray, offsets: np.ndarray) -> tuple[Encode, Callable]:
         documents = [bytes(data[a:b]).decode() for a, b in itertools.pairwise(offsets)]

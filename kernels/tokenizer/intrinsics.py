@@ -63,6 +63,17 @@ if numba.config.DISABLE_JIT:
                 masks[place] |= int(member) << i
         return tuple(np.uint64(mask) for mask in masks)
 
+    def lowest32(array: Any, index: Any) -> Any:
+        """Return the lowest of the 32 numbers (int32) from array[index] on."""
+        return np.int64(min(int(number) for number in array[int(index) : int(index) + 32]))
+
+    def match8(array: Any, index: Any, value: Any, shift: Any) -> Any:
+        """Return the mask of those of the 8 numbers at array[index] that are value << shift, or
+        differ from it in the lowest `shift` bits only."""
+        numbers = [int(number) for number in array[int(index) : int(index) + 8]]
+        found = sum(1 << i for i, n in enumerate(numbers) if n >> int(shift) == int(value))
+        return np.uint64(found)
+
     def between64(data: Any, index: Any, low: Any, size: Any) -> Any:
         """Return the mask of those of the 64 bytes at data[index] from `low` up to low + size."""
         raw = bytes(data[int(index) : int(index) + 64]).ljust(64, b"\0")
@@ -210,3 +221,42 @@ else:
             return builder.bitcast(inside, _I64)
 
         return types.uint64(data, index, low, size), generate
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def lowest32(typing_context, array, index):  # type: ignore[no-untyped-def]
+        """Return the lowest of the 32 numbers (int32) from array[index] on."""
+
+        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            numbers = ir.VectorType(ir.IntType(32), 32)
+            pointer = _pointer(context, builder, signature.args[0], *arguments)
+            block = builder.load(builder.bitcast(pointer, numbers.as_pointer()), align=4)
+            function = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call] # numba's
+                builder.module,
+                ir.FunctionType(ir.IntType(32), [numbers]),
+                "llvm.vector.reduce.smin.v32i32",
+            )
+            return builder.sext(builder.call(function, [block]), _I64)
+
+        return types.int64(array, index), generate
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def match8(typing_context, array, index, value, shift):  # type: ignore[no-untyped-def]
+        """Return the mask of the 8 numbers (uint64) at array[index] that >> shift == value."""
+
+        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            numbers = ir.VectorType(_I64, 8)
+            pointer = _pointer(context, builder, signature.args[0], *arguments[:2])
+            block = builder.load(builder.bitcast(pointer, numbers.as_pointer()), align=8)
+
+            def spread(number: Any) -> Any:
+                first = builder.insert_element(
+                    ir.Constant(numbers, ir.Undefined), number, ir.Constant(ir.IntType(32), 0)
+                )
+                zeros = ir.Constant(ir.VectorType(ir.IntType(32), 8), [0] * 8)
+                return builder.shuffle_vector(first, ir.Constant(numbers, ir.Undefined), zeros)
+
+            moved = builder.lshr(block, spread(arguments[3]))
+            same = builder.icmp_unsigned("==", moved, spread(arguments[2]))
+            return builder.zext(builder.bitcast(same, ir.IntType(8)), _I64)
+
+        return types.uint64(array, index, value, shift), generate

@@ -14,20 +14,33 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..jit import borrowing_kernel as kernel
-from .intrinsics import prefetch
-from .merges import NO_RANK, SHORT, first_symbols, merge_long, pair_place, pair_rank
+from .intrinsics import leading_zeros, prefetch, trailing_zeros
+from .merges import (
+    NO_RANK,
+    SHORT,
+    first_keys,
+    first_symbols,
+    left_of,
+    merge_long,
+    merge_lowest,
+    pair_place,
+    pair_rank,
+    rank_key,
+    right_of,
+)
 
 NUM_LANES = 16
 _WIDTH = np.int64(SHORT)
-_ASKED = np.int32(-1)  # a rank whose slot has been asked for
+_ASKED = np.int32(-1)  # a rank whose slot has been asked for; its key is negative too
+_1 = np.uint64(1)
 
 
 class Lanes(NamedTuple):
     """Pieces that take turns."""
 
     symbols: Any  # int32[NUM_LANES * SHORT]
-    ranks: Any  # int32[NUM_LANES * SHORT]
-    counts: Any  # int64[NUM_LANES], symbols
+    keys: Any  # int32[NUM_LANES * SHORT], see `merges.merge_lowest`
+    alive: Any  # uint64[NUM_LANES], places where a symbol still stands
     places: Any  # int64[NUM_LANES], of the merge that was made last
     pieces: Any  # int64[NUM_LANES], which one it is
     order: Any  # int64[NUM_LANES], the lanes that are not finished
@@ -36,42 +49,24 @@ class Lanes(NamedTuple):
 def new_lanes() -> Lanes:
     """Return lanes."""
     wide = NUM_LANES * SHORT
-    numbers = (np.zeros(NUM_LANES, np.int64) for _ in range(4))
-    return Lanes(np.zeros(wide, np.int32), np.zeros(wide, np.int32), *numbers)
+    numbers = (np.zeros(NUM_LANES, np.int64) for _ in range(3))
+    alive = np.zeros(NUM_LANES, np.uint64)
+    return Lanes(np.zeros(wide, np.int32), np.zeros(wide, np.int32), alive, *numbers)
 
 
 @kernel
-def _look_up(tables: Any, symbols: Any, ranks: Any, at: Any) -> None:
-    if ranks[at] == _ASKED:
-        rank = pair_rank(tables.slots, symbols[at], symbols[at + 1])
-        ranks[at] = rank
-        if rank != NO_RANK:
-            prefetch(tables.rank_ids, np.int64(rank))
+def _find_key(tables: Any, lanes: Any, base: Any, left: Any, right: Any) -> None:
+    """Write the key of two neighbours of a lane, and ask for the id of their merge."""
+    symbols = lanes.symbols
+    rank = pair_rank(tables.slots, symbols[base + left], symbols[base + right])
+    lanes.keys[base + left] = rank_key(rank, left)
+    if rank != NO_RANK:
+        prefetch(tables.rank_ids, np.int64(rank))
 
 
 @kernel
-def _merge_lowest(tables: Any, symbols: Any, ranks: Any, base: Any, count: Any) -> Any:
-    """Make the next merge of a lane and ask for the slots of its new pairs; -1: there is none."""
-    lowest, place = NO_RANK, np.int64(-1)
-    for i in range(base, base + count - 1):
-        if ranks[i] < lowest:
-            lowest, place = ranks[i], np.int64(i)
-    if place < 0:
-        return place
-    merged = tables.rank_ids[lowest]
-    symbols[place] = merged
-    last = base + count - 1
-    for i in range(place + 1, last):
-        symbols[i] = symbols[i + 1]
-        ranks[i] = ranks[i + 1]
-    ranks[place] = NO_RANK
-    if place + 1 < last:
-        ranks[place] = _ASKED
-        prefetch(tables.slots, pair_place(tables.slots, merged, symbols[place + 1]))
-    if place > base:
-        ranks[place - 1] = _ASKED
-        prefetch(tables.slots, pair_place(tables.slots, symbols[place - 1], merged))
-    return place
+def _ask(tables: Any, left: Any, right: Any) -> None:
+    prefetch(tables.slots, pair_place(tables.slots, left, right))
 
 
 @kernel
@@ -96,7 +91,8 @@ def merge_side_by_side(
         out: int32[n], ids; places: int64[num_pieces], where those of a piece begin: as much room
             as it has bytes; counts: int64[num_pieces], filled.
     """
-    symbols, ranks, order = lanes.symbols, lanes.ranks, lanes.order
+    symbols, order = lanes.symbols, lanes.order
+    own, ranks = scratch.symbols, scratch.ranks
     piece = np.int64(0)
     while piece < num_pieces:
         active = np.int64(0)
@@ -104,51 +100,67 @@ def merge_side_by_side(
             if counts[piece] >= 0:
                 piece += 1
                 continue
-            count = first_symbols(
-                data, starts[piece], ends[piece], tables, scratch.symbols, scratch.ranks, True
-            )
+            count = first_symbols(data, starts[piece], ends[piece], tables, own, ranks, True)
+            merged = count <= 1
             if count > SHORT:
                 for i in range(count - 1):
-                    _look_up(tables, scratch.symbols, scratch.ranks, i)
+                    if ranks[i] == _ASKED:
+                        ranks[i] = pair_rank(tables.slots, own[i], own[i + 1])
                 count = merge_long(scratch, count, tables.slots, tables.rank_ids)
+                merged = True
+            if merged:
                 for i in range(count):
-                    out[places[piece] + i] = scratch.symbols[i]
+                    out[places[piece] + i] = own[i]
                 counts[piece] = count
             else:
                 base = active * _WIDTH
                 for i in range(count):
-                    symbols[base + i] = scratch.symbols[i]
-                    ranks[base + i] = scratch.ranks[i]
-                lanes.counts[active] = count
+                    symbols[base + i] = own[i]
+                first_keys(ranks, count, lanes.keys, base)
+                lanes.alive[active] = (_1 << np.uint64(count)) - _1
                 lanes.pieces[active] = piece
                 order[active] = active
                 active += 1
             piece += 1
         for lane in range(active):
             base = lane * _WIDTH
-            for i in range(base, base + lanes.counts[lane] - 1):
-                _look_up(tables, symbols, ranks, i)
+            last = np.int64(63) - leading_zeros(lanes.alive[lane])
+            for i in range(last):
+                if lanes.keys[base + i] < 0:
+                    _find_key(tables, lanes, base, np.int64(i), np.int64(i) + 1)
         while active > 0:
             turn: Any = np.int64(0)
             while turn < active:
                 lane = order[turn]
                 base = lane * _WIDTH
-                count = lanes.counts[lane]
-                place = _merge_lowest(tables, symbols, ranks, base, count)
+                alive, place = merge_lowest(
+                    symbols, lanes.keys, base, lanes.alive[lane], tables.rank_ids
+                )
                 if place < 0:
                     done = lanes.pieces[lane]
-                    for i in range(count):
-                        out[places[done] + i] = symbols[base + i]
+                    count = np.int64(0)
+                    while alive:
+                        out[places[done] + count] = symbols[base + trailing_zeros(alive)]
+                        count += 1
+                        alive &= alive - _1
                     counts[done] = count
                     active -= 1
                     order[turn] = order[active]
                     continue
+                lanes.alive[lane] = alive
                 lanes.places[lane] = place
-                lanes.counts[lane] = count - 1
+                right, left = right_of(alive, place), left_of(alive, place)
+                symbol = symbols[base + place]
+                if right < SHORT:
+                    _ask(tables, symbol, symbols[base + right])
+                if left >= 0:
+                    _ask(tables, symbols[base + left], symbol)
                 turn += 1
             for turn in range(active):
                 lane = order[turn]
-                place = lanes.places[lane]
-                _look_up(tables, symbols, ranks, place)
-                if place > lane * _WIDTH:
-                    _look_up(tables, symbols, ranks, place - 1)
+                base, place, alive = lane * _WIDTH, lanes.places[lane], lanes.alive[lane]
+                right, left = right_of(alive, place), left_of(alive, place)
+                if right < SHORT:
+                    _find_key(tables, lanes, base, place, right)
+                if left >= 0:
+                    _find_key(tables, lanes, base, left, place)

@@ -4,8 +4,9 @@ The definition (Sennrich et al. 2016, arXiv:1508.07909, as `tokenizers` runs it)
 symbol per byte; while any two neighbours can be merged, merge the pair of lowest rank, the leftmost
 of several.
 
-The rank table is open addressing over 64-bit slots, `left << 44 | right << 24 | rank`; the merged
-id stands in `rank_ids[rank]`. Ids are below 2**20 - 1 and ranks below 2**24 - 1.
+The rank table is open addressing over 64-bit slots, `left << 44 | right << 24 | rank`, of which the
+8 of a cache line are compared at once; the merged id stands in `rank_ids[rank]`. Ids are below
+2**20 - 1 and ranks below 2**24 - 1.
 
 Whole characters of two and three bytes begin as one symbol where that provably changes nothing.
 Let r be the highest rank among the merges that make character c out of its bytes. Where no merge of
@@ -24,10 +25,18 @@ import numpy as np
 
 from ..jit import as_readonly
 from ..jit import borrowing_kernel as kernel
-from .intrinsics import prefetch
+from .intrinsics import (
+    leading_zeros,
+    load_u64,
+    lowest32,
+    match8,
+    prefetch,
+    trailing_zeros,
+)
 
 RANK_BITS, ID_BITS = 24, 20
 NO_RANK = np.int32((1 << RANK_BITS) - 1)
+NO_KEY = np.int32((1 << 31) - 1)
 ALWAYS = np.int32(1 << 30)
 """In `char_ids`: this character may begin as one symbol whatever its neighbours."""
 SHORT = 32
@@ -54,7 +63,7 @@ class MergeTables(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Where merges happen: each array as long as the longest piece has bytes, and 2 more."""
+    """Where merges happen: arrays as long as the longest piece has bytes and 2 more, or SHORT."""
 
     symbols: Any  # int32[n]
     ranks: Any  # int32[n]
@@ -80,38 +89,43 @@ def empty_tables() -> MergeTables:
 
 @kernel
 def pair_place(slots: Any, left: Any, right: Any) -> Any:
-    """Return the slot at which the search for a pair begins."""
-    mixed = ((np.uint64(left) << _ID_BITS) | np.uint64(right)) * _PAIR_FACTOR
-    return np.int64((mixed ^ (mixed >> np.uint64(32))) & (np.uint64(len(slots)) - _1))
+    """Return the first slot of the line at which the search for a pair begins."""
+    return _line((np.uint64(left) << _ID_BITS) | np.uint64(right), slots)
+
+
+@kernel
+def _line(key: Any, slots: Any) -> Any:
+    mixed = key * _PAIR_FACTOR
+    return np.int64((mixed ^ (mixed >> np.uint64(32))) & (np.uint64(len(slots) >> 3) - _1)) << 3
 
 
 @kernel
 def pair_rank(slots: Any, left: Any, right: Any) -> Any:
     """Return the rank of the pair of two ids, NO_RANK if they do not merge."""
     key = (np.uint64(left) << _ID_BITS) | np.uint64(right)
-    mixed = key * _PAIR_FACTOR
-    mask = np.uint64(len(slots)) - _1
-    place = (mixed ^ (mixed >> np.uint64(32))) & mask
+    line = _line(key, slots)
     while True:
-        slot = slots[np.int64(place)]
-        if slot >> _RANK_BITS == key:
-            return np.int32(slot & _RANK_MASK)
-        if slot == _EMPTY:
+        found = match8(slots, line, key, _RANK_BITS)
+        if found != np.uint64(0):
+            return np.int32(load_u64(slots, line + trailing_zeros(found)) & _RANK_MASK)
+        if load_u64(slots, line + 7) == _EMPTY:
             return NO_RANK
-        place = (place + _1) & mask
+        line = (line + 8) & np.int64(len(slots) - 1)
 
 
 @kernel
 def insert_pairs(slots: Any, left: Any, right: Any, ranks: Any) -> None:
-    """Fill an empty rank table (all bits set); a pair given again keeps its last rank."""
-    mask = np.uint64(len(slots)) - _1
+    """Fill an empty rank table (all bits set); a pair given again keeps its last rank.
+
+    slots: uint64[power of two, at least 16], lines of 8, each filled from its beginning.
+    """
+    last = np.int64(len(slots) - 1)
     for i in range(len(left)):
         key = (np.uint64(left[i]) << _ID_BITS) | np.uint64(right[i])
-        mixed = key * _PAIR_FACTOR
-        place = (mixed ^ (mixed >> np.uint64(32))) & mask
-        while slots[np.int64(place)] != _EMPTY and slots[np.int64(place)] >> _RANK_BITS != key:
-            place = (place + _1) & mask
-        slots[np.int64(place)] = (key << _RANK_BITS) | np.uint64(ranks[i])
+        place = _line(key, slots)
+        while slots[place] != _EMPTY and slots[place] >> _RANK_BITS != key:
+            place = (place + 1) & last
+        slots[place] = (key << _RANK_BITS) | np.uint64(ranks[i])
 
 
 @kernel
@@ -187,27 +201,74 @@ def first_symbols(
 
 
 @kernel
+def first_keys(ranks: Any, count: Any, keys: Any, base: Any) -> None:
+    """Write keys[base:base + SHORT] of `count` symbols with these ranks; see `merge_lowest`."""
+    for i in range(count - 1):
+        keys[base + i] = rank_key(ranks[i], i)
+    for i in range(count - 1, SHORT):
+        keys[base + i] = NO_KEY
+
+
+@kernel
+def rank_key(rank: Any, place: Any) -> Any:
+    """Return what is lower for a lower rank, and of equal ranks for the one further left."""
+    return np.int32(np.int64(rank) << 5 | np.int64(place)) if rank != NO_RANK else NO_KEY
+
+
+@kernel
+def merge_lowest(symbols: Any, keys: Any, base: Any, alive: Any, rank_ids: Any) -> Any:
+    """Make the next merge of up to SHORT symbols, which keep their places; nothing is moved.
+
+    symbols, keys: int32 from `base` on, of each symbol and of it with the next one; alive: the mask
+    of the places where a symbol still stands. Returns (alive, place); the place is -1 where nothing
+    merges. The keys of the two new pairs are left to the caller, and are NO_KEY until then.
+    """
+    lowest = lowest32(keys, base)
+    if lowest == np.int64(NO_KEY):
+        return alive, np.int64(-1)
+    place = lowest & 31
+    gone = right_of(alive, place)
+    symbols[base + place] = rank_ids[lowest >> 5]
+    keys[base + place] = NO_KEY
+    keys[base + gone] = NO_KEY
+    return alive & ~(_1 << np.uint64(gone)), place
+
+
+@kernel
+def right_of(alive: Any, place: Any) -> Any:
+    """Return the place of the next symbol; 64 and more: there is none."""
+    return place + np.int64(1) + trailing_zeros(alive >> np.uint64(place + 1))
+
+
+@kernel
+def left_of(alive: Any, place: Any) -> Any:
+    """Return the place of the symbol before; -1: there is none."""
+    return np.int64(63) - leading_zeros(alive & ((_1 << np.uint64(place)) - _1))
+
+
+@kernel
 def merge_short(symbols: Any, ranks: Any, count: Any, slots: Any, rank_ids: Any) -> Any:
-    """Merge in place until nothing merges, looking at all ranks each time; return how many stay."""
-    while count > 1:
-        lowest, place = NO_RANK, np.int64(0)
-        for i in range(count - 1):
-            if ranks[i] < lowest:
-                lowest, place = ranks[i], np.int64(i)
-        if lowest == NO_RANK:
+    """Merge in place until nothing merges, looking at all ranks each time; return how many stay.
+
+    symbols, ranks: int32[at least SHORT], 1 <= count <= SHORT.
+    """
+    first_keys(ranks, count, ranks, np.int64(0))
+    alive = (_1 << np.uint64(count)) - _1
+    while True:
+        alive, place = merge_lowest(symbols, ranks, np.int64(0), alive, rank_ids)
+        if place < 0:
             break
-        merged = rank_ids[lowest]
-        symbols[place] = merged
-        count -= 1
-        for i in range(place + 1, count):
-            symbols[i] = symbols[i + 1]
-            ranks[i] = ranks[i + 1]
-        ranks[place] = NO_RANK
-        if place + 1 < count:
-            ranks[place] = pair_rank(slots, merged, symbols[place + 1])
-        if place > 0:
-            ranks[place - 1] = pair_rank(slots, symbols[place - 1], merged)
-    return count
+        right, left = right_of(alive, place), left_of(alive, place)
+        if right < SHORT:
+            ranks[place] = rank_key(pair_rank(slots, symbols[place], symbols[right]), place)
+        if left >= 0:
+            ranks[left] = rank_key(pair_rank(slots, symbols[left], symbols[place]), left)
+    kept = np.int64(0)
+    while alive:
+        symbols[kept] = symbols[trailing_zeros(alive)]
+        kept += 1
+        alive &= alive - _1
+    return kept
 
 
 @kernel
@@ -294,6 +355,8 @@ def merge_piece(data: Any, start: Any, end: Any, tables: Any, scratch: Any) -> A
     """Write the ids of the piece data[start:end] to `scratch.symbols`; return how many."""
     symbols, ranks = scratch.symbols, scratch.ranks
     count = first_symbols(data, start, end, tables, symbols, ranks, False)
+    if count <= 1:
+        return count
     if count <= SHORT:
         return merge_short(symbols, ranks, count, tables.slots, tables.rank_ids)
     return merge_long(scratch, count, tables.slots, tables.rank_ids)

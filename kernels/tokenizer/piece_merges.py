@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..jit import as_readonly
 from ..jit import borrowing_kernel as kernel
-from .merges import MergeTables, Scratch, merge_piece
+from .merges import SHORT, MergeTables, Scratch, merge_piece
 
 
 @kernel
@@ -28,6 +28,7 @@ def _merge_all(
 
 def new_scratch(size: int) -> Scratch:
     """Return scratch for pieces of up to size - 2 bytes; untouched pages cost nothing."""
+    size = max(size, SHORT)
     merged = (np.empty(size, np.int32) for _ in range(4))
     return Scratch._make([*merged, np.empty(2 * size, np.int64)])
 

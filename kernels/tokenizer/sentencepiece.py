@@ -280,6 +280,8 @@ def _merge(
     for index in range(count - 1):
         ranks[index] = pair_rank(pairs, symbols[index], symbols[index + 1])
     ranks[count - 1] = NO_RANK
+    if count <= 1:
+        return np.int64(count)
     if count <= SHORT:
         return np.int64(merge_short(symbols, ranks, count, pairs, rank_ids))
     return np.int64(merge_long(scratch, count, pairs, rank_ids))

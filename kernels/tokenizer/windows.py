@@ -162,7 +162,7 @@ def window_starts(data: Any, at: Any, end: Any, stage1: Any, stage2: Any, rules:
                 size = i
                 break
             own = ((_1 << np.uint64(length)) - _1) << np.uint64(i)
-            if scheme == GPT2 or scheme == CL100K:
+            if scheme in (GPT2, CL100K):
                 letters |= own if bits & word else _0
                 continue
             if bits & CJK and scheme == DEEPSEEK and bits & (LETTER | MARK):

@@ -52,6 +52,22 @@ def test_pieces_end_where_the_expression_says(name, windows, strings):
     assert mine.tolist() == theirs.tolist()
 
 
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_windows_and_single_pieces_agree_about_letters_that_windows_know_unseen(name):
+    edges = [*range(0x3F0, 0x490), *range(0x2FF0, 0x3130), *range(0x4DB0, 0x4E10)]
+    edges += [*range(0x9F70, 0x9FFF), *range(0xABF0, 0xAC10), *range(0xD770, 0xD7B0)]
+    edges += [ord("a"), ord(" "), ord("!")] * 40
+    order = np.random.default_rng(1).permutation(np.tile(edges, 4))
+    strings = ["".join(map(chr, order.tolist())), "".join(map(chr, edges))]
+    strings += ["中" * 21 + "か" * 30, "дЖ" * 40, "가" * 43]
+    data, offsets = pack(strings)
+
+    together = kernels.scan_pieces(data, offsets[:-1], offsets[1:], RULES[name], True)
+    alone = kernels.scan_pieces(data, offsets[:-1], offsets[1:], RULES[name], False)
+
+    assert together.tolist() == alone.tolist()
+
+
 MARKS = "aeoAE\u0300\u0301\u0327\u0323\u0344\u0345\u0958\u0915\u093c\u094d\u1100\u1161\u11a8가각"
 MARKS += "\u0e38\u0e48\u0f71\u0f72\u0f73Ω\u2126か\u3099 \x00\U0001d15e"
 

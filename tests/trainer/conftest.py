@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -47,10 +49,22 @@ def run_ranks() -> Callable[..., None]:
             )
             for rank in range(size)
         ]
-        errors = [rank.communicate(timeout=180)[1] for rank in ranks]
+        errors = [rank.communicate(timeout=600)[1] for rank in ranks]
         assert all(rank.returncode == 0 for rank in ranks), "\n".join(errors)[-4000:]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def program() -> ModuleType:
+    """The program that ranks of the parallel tests run, as a module."""
+    script = Path(__file__).with_name("parallel_program.py")
+    spec = importlib.util.spec_from_file_location("parallel_program", script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 WriteData = Callable[..., Path]

@@ -3,7 +3,8 @@
 For each case it builds its part of the model, computes loss and gradients, takes steps, and saves
 what it has. The tests compare that with the same computation in one process.
 
-Usage: parallel_program.py OUTPUT LAYOUT...
+Usage: parallel_program.py OUTPUT LAYOUT:MODEL,MODEL,...  ...
+       parallel_program.py OUTPUT LAYOUT:resumeSTEPS ...
 """
 
 from __future__ import annotations
@@ -15,6 +16,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from gristmill.trainer.checkpoint_state import CheckpointState
 from gristmill.trainer.config import OptimizerConfig, ParallelConfig
@@ -32,7 +38,7 @@ from gristmill.trainer.loss import token_nll
 from gristmill.trainer.model import Transformer, initialize, resolve
 from gristmill.trainer.optimizer import make_optimizer
 from gristmill.trainer.router import collect_routing
-from gristmill.trainer.sharding import shard_model
+from gristmill.trainer.sharding import local_part, shard_model
 from gristmill.trainer.step import accumulate, take_step
 
 SMALL: dict[str, Any] = {
@@ -132,15 +138,33 @@ def build(
     return model
 
 
-def whole(state: CheckpointState, prefix: str) -> dict[str, torch.Tensor]:
-    """Return the whole tensors of a kind by name: what a checkpoint would hold."""
-    tensors = {k: v for k, v in state.tensors(0).items() if k.startswith(prefix)}
-    return {
-        key.removeprefix(prefix): (v.full_tensor() if hasattr(v, "full_tensor") else v)
-        .detach()
-        .clone()
-        for key, v in tensors.items()
-    }
+Part = tuple[tuple[int, ...], torch.Tensor]
+
+
+def parts(state: CheckpointState, prefix: str) -> dict[str, Part]:
+    """Return by name what this rank holds of the tensors of a kind, after where it begins."""
+    found = {}
+    for key, value in state.tensors(0).items():
+        if key.startswith(prefix):
+            start: tuple[int, ...] = (0,) * value.dim()
+            if isinstance(value, DTensor):
+                mesh, cuts = value.device_mesh, value.placements
+                _, start = compute_local_shape_and_global_offset(value.shape, mesh, cuts)
+                value = value.to_local()
+            found[key.removeprefix(prefix)] = (start, value.detach().clone())
+    return found
+
+
+def step(model: Transformer, optimizer: Any, data: Batch, grid: Grid, micro_batch_size: int) -> Any:
+    return take_step(
+        model,
+        optimizer,
+        data,
+        grid,
+        micro_batch_size=micro_batch_size,
+        learning_rate=1e-2,
+        clip_norm=0.5,
+    )
 
 
 def compute(
@@ -152,40 +176,30 @@ def compute(
 ) -> dict[str, Any]:
     """Return loss, norm and gradients of one batch, and weights before and after two steps.
 
-    All tensors are whole, put together from what the ranks hold.
+    Of all tensors: what this rank holds, and where it begins in the whole.
     """
     device = torch.device("cpu")
     model = build(name, grid, DTYPES[dtype], sequence_parallel)
     data = batch(model.vocab_size, grid.data.rank, grid.data.size)
     optimizer = make_optimizer(model, OptimizerConfig())
     state = CheckpointState(model, optimizer, grid)
-    initial = whole(state, "weight.")
+    initial = parts(state, "weight.")
     accumulate(model, data, micro_batch_size, device)
     gradients = gradients_of(model)
     sum_gradients(model, gradients, grid)
     norm = gradient_norm(model, gradients, grid)
     num_tokens = grid.data.sum(torch.tensor(float(data.num_valid), dtype=torch.float64))
     scale_gradients(list(gradients.values()), norm, num_tokens, clip_norm=0)
-    # Moments have the layout of gradients: through them the gradients are put together.
-    state.tensors(0)
-    for parameter in optimizer.state:
-        optimizer.state[parameter]["exp_avg"].copy_(parameter.grad)
-    found = whole(state, "mean.")
-    optimizer.state.clear()
+    # Moments lie as gradients do: in their place it is known where the gradients lie.
+    for key, moment in state.tensors(0).items():
+        if key.startswith("mean."):
+            local_part(moment).copy_(gradients[key.removeprefix("mean.")])
+    found = parts(state, "mean.")
+    optimizer = make_optimizer(model, OptimizerConfig())
+    state = CheckpointState(model, optimizer, grid)
     clear_gradients(model)
     collect_routing(model, grid.data)
-    steps = [
-        take_step(
-            model,
-            optimizer,
-            data,
-            grid,
-            micro_batch_size=micro_batch_size,
-            learning_rate=1e-2,
-            clip_norm=0.5,
-        )
-        for _ in range(2)
-    ]
+    steps = [step(model, optimizer, data, grid, micro_batch_size) for _ in range(2)]
     routing = steps[0].routing
     return {
         "loss": [step.loss for step in steps],
@@ -194,8 +208,26 @@ def compute(
         "routing": None if routing is None else torch.cat([r.flatten() for r in routing]),
         "initial": initial,
         "gradients": found,
-        "weights": whole(state, "weight."),
+        "weights": parts(state, "weight."),
     }
+
+
+def resume(name: str, grid: Grid, folder: Path, steps: int, **kind: Any) -> dict[str, Any]:
+    """Load a checkpoint after `steps` steps, if there are any, take another, save in `folder`.
+
+    Returns the step's loss and this rank's part of everything that was saved.
+    """
+    model = build(name, grid, **kind)
+    data = batch(model.vocab_size, grid.data.rank, grid.data.size)
+    optimizer = make_optimizer(model, OptimizerConfig())
+    state = CheckpointState(model, optimizer, grid)
+    if steps:
+        before = FileSystemReader(folder / str(steps))
+        load(state.tensors(steps), storage_reader=before, no_dist=state.in_one_process)
+    loss = step(model, optimizer, data, grid, 2).loss
+    after = FileSystemWriter(folder / str(steps + 1))
+    save(state.tensors(steps + 1), storage_writer=after, no_dist=state.in_one_process)
+    return {"loss": loss, "state": parts(state, "")}
 
 
 def losses(tensor: Ranks) -> dict[str, Any]:
@@ -223,13 +255,21 @@ def losses(tensor: Ranks) -> dict[str, Any]:
 def main() -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
-    for name in sys.argv[2:]:
+    for word in sys.argv[2:]:
+        name, _, models = word.partition(":")
+        if models.startswith("resume"):
+            steps = int(models.removeprefix("resume"))
+            parallel, _ = layout(name)
+            kind = {"sequence_parallel": parallel.sequence_parallel}
+            chain = Path(sys.argv[1]) / "chain"
+            found = resume("experts", make_grid(parallel), chain, steps, **kind)
+            torch.save(found, chain / f"{name}-rank{dist.get_rank()}.pt")
+            continue
         parallel, dtype = layout(name)
         grid = make_grid(parallel)
         results: dict[str, Any] = {
             model: compute(model, grid, 2, dtype, parallel.sequence_parallel)
-            for model, (config, _) in MODELS.items()
-            if config.num_experts or parallel.expert_parallel_size == 1
+            for model in models.split(",")
         }
         results["losses"] = losses(grid.tensor)
         torch.save(results, Path(sys.argv[1]) / f"{name}-rank{dist.get_rank()}.pt")

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from gristmill.trainer import PretrainConfig, export_model, pretrain
+from gristmill.trainer.checkpoint_state import weights_of
 from gristmill.trainer.config import (
     DataConfig,
     EvaluateConfig,
@@ -71,6 +72,30 @@ FAMILIES: dict[str, Any] = {
     "qwen3": lambda: transformers.Qwen3Config(
         vocab_size=VOCAB_SIZE, tie_word_embeddings=True, head_dim=12, **_LLAMA
     ),
+    "mixtral": lambda: transformers.MixtralConfig(
+        vocab_size=VOCAB_SIZE, num_local_experts=4, num_experts_per_tok=2, **_LLAMA
+    ),
+    "qwen3_moe": lambda: transformers.Qwen3MoeConfig(
+        vocab_size=VOCAB_SIZE,
+        num_experts=6,
+        num_experts_per_tok=3,
+        moe_intermediate_size=24,
+        norm_topk_prob=False,
+        head_dim=12,
+        **_LLAMA,
+    ),
+    "dots1": lambda: transformers.Dots1Config(
+        vocab_size=VOCAB_SIZE,
+        n_routed_experts=4,
+        n_shared_experts=2,
+        num_experts_per_tok=2,
+        moe_intermediate_size=24,
+        norm_topk_prob=True,
+        first_k_dense_replace=0,
+        sliding_window=None,
+        head_dim=12,
+        **_LLAMA,
+    ),
     "gpt2": lambda: transformers.GPT2Config(
         vocab_size=VOCAB_SIZE,
         n_embd=32,
@@ -89,18 +114,24 @@ FAMILIES: dict[str, Any] = {
 def theirs(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Any, Path]:
     """Return a random model of each family in float64, biases and norms too, and its folder."""
     torch.manual_seed(4)
-    model = transformers.AutoModelForCausalLM.from_config(FAMILIES[request.param]()).double()
+    settings = FAMILIES[request.param]()
+    settings._experts_implementation = "eager"  # the one that computes in float64
+    model = transformers.AutoModelForCausalLM.from_config(settings).double()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() == 1:
                 parameter += 0.1 * torch.randn_like(parameter)
+        for name, buffer in model.named_buffers():
+            if name.endswith("e_score_correction_bias"):
+                buffer += 0.1 * torch.randn_like(buffer)
     model.save_pretrained(tmp_path / "theirs")
     return model.eval(), tmp_path / "theirs"
 
 
-def ours(folder: Path, tensor: Ranks | None = None) -> Transformer:
-    config = imported_model(folder, ModelConfig())
-    model = Transformer(config, VOCAB_SIZE, tensor, torch.float64)
+def ours(folder: Path) -> Transformer:
+    # Whose loss has no term but the tokens', as transformers' without output_router_logits.
+    config = imported_model(folder, ModelConfig(balance="none"))
+    model = Transformer(config, VOCAB_SIZE, compute_dtype=torch.float64)
     load_hugging_face(model, folder)
     return model
 
@@ -121,11 +152,16 @@ def test_an_imported_model_gives_the_logits_of_transformers(theirs: tuple[Any, P
 
 
 def test_ranks_import_their_slices(theirs: tuple[Any, Path]) -> None:
-    whole = dict(ours(theirs[1]).named_parameters())
+    whole = weights_of(ours(theirs[1]))
+    experts = imported_model(theirs[1], ModelConfig()).num_experts
     for rank in range(2):
-        model = ours(theirs[1], Ranks(rank, 2))
-        for name, where in placements(model).items():
-            assert torch.equal(model.get_parameter(name), where.slice(whole[name])), name
+        for expert in (Ranks(), Ranks(1 - rank, 2)) if experts else (Ranks(),):
+            config = imported_model(theirs[1], ModelConfig())
+            model = Transformer(config, VOCAB_SIZE, Ranks(rank, 2), torch.float64, expert=expert)
+            load_hugging_face(model, theirs[1])
+            where = placements(model)
+            for name, held in weights_of(model).items():
+                assert torch.equal(held, where[name].slice(whole[name])), name
 
 
 def test_a_step_after_the_import_is_the_step_of_transformers(theirs: tuple[Any, Path]) -> None:
@@ -181,6 +217,18 @@ MODELS = {
     "llama_yarn": dataclasses.replace(
         SMALL, rope_scaling=RopeScalingConfig(kind="yarn", factor=4.0, original_positions=8)
     ),
+    "mixtral": dataclasses.replace(SMALL, num_experts=4, balance="loss", tied_embeddings=False),
+    "qwen3_moe": dataclasses.replace(
+        SMALL, num_experts=4, balance="loss", query_key_norm=True, expert_ffn_size=32
+    ),
+    "dots1": dataclasses.replace(
+        SMALL,
+        num_experts=4,
+        num_shared_experts=1,
+        router_score="sigmoid",
+        query_key_norm=True,
+        balance_bias_rate=0.05,
+    ),
     "gpt2": dataclasses.replace(
         SMALL, norm="layer", positions="learned", activation="gelu", biases=True, max_positions=64
     ),
@@ -203,7 +251,7 @@ def test_an_exported_model_says_the_same_in_transformers(
         found = mine.model(ids)[..., : mine.model.vocab_size]
         expected = oracle(ids).logits
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-    assert oracle.config.model_type == name.split("_")[0]
+    assert oracle.config.model_type == name.removesuffix("_yarn")
     sharded = (folder / "model.safetensors.index.json").exists()
     assert sharded == (max_file_bytes == 20_000)
 
@@ -256,6 +304,19 @@ def test_an_export_never_overwrites(data_folder: Path, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
+def test_routers_with_a_bias_that_no_family_has_are_not_exported(
+    data_folder: Path, tmp_path: Path
+) -> None:
+    pretrain(
+        training(data_folder, dataclasses.replace(SMALL, num_experts=4)), output=tmp_path / "run"
+    )
+
+    with pytest.raises(HuggingFaceError, match=r'Train with model\.balance = "loss"'):
+        export_model(tmp_path / "run", tmp_path / "out")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
 def test_a_model_without_counterpart_is_trained_but_not_exported() -> None:
     odd = dataclasses.replace(SMALL, norm="layer")
 
@@ -266,7 +327,7 @@ def test_a_model_without_counterpart_is_trained_but_not_exported() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"model_type": "mamba"}, "family 'mamba'; gristmill reads llama, qwen3, gpt2"),
+        ({"model_type": "mamba"}, "family 'mamba'; gristmill reads llama, qwen3, gpt2, mixtral"),
         ({"rope_scaling": {"type": "dynamic", "factor": 8.0}}, "rotary positions by 'dynamic'"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "lacks original_positions"),
         ({"hidden_act": "relu"}, "hidden_act = 'relu'"),

@@ -18,7 +18,7 @@ from gristmill.trainer.model import (
     resolve,
 )
 from gristmill.trainer.sampler import Sampler
-from gristmill.trainer.sampling import continue_tokens
+from gristmill.trainer.sampling import continue_rows
 
 CONFIG = resolve(
     ModelConfig(num_layers=2, hidden_size=32, num_heads=4, num_kv_heads=2, init_std=0.1)
@@ -199,7 +199,7 @@ def test_a_model_that_was_evaluated_first_can_be_trained() -> None:
 
 def test_greedy_generation_equals_the_argmax_of_full_forwards() -> None:
     model, ids = make(), tokens(1, 5)[0].tolist()
-    new = continue_tokens(model, ids, 10, Sampler(temperature=0))
+    (new,) = continue_rows(model, [ids], 10, Sampler(temperature=0))
 
     expected = list(ids)
     for _ in range(10):
@@ -211,9 +211,9 @@ def test_greedy_generation_equals_the_argmax_of_full_forwards() -> None:
 
 def test_generation_ends_at_the_end_of_the_document() -> None:
     model, ids = make(), tokens(1, 5)[0].tolist()
-    free = continue_tokens(model, ids, 10, Sampler(temperature=0))
+    (free,) = continue_rows(model, [ids], 10, Sampler(temperature=0))
 
-    stopped = continue_tokens(model, ids, 10, Sampler(temperature=0), eod_id=free[3])
+    (stopped,) = continue_rows(model, [ids], 10, Sampler(temperature=0), eod_id=free[3])
 
     assert stopped == free[: free.index(free[3])]
 

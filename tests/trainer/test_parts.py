@@ -22,9 +22,9 @@ from gristmill.trainer.config import (
 )
 from gristmill.trainer.config_check import check
 from gristmill.trainer.config_model import ModelConfig
+from gristmill.trainer.gradients import scale_gradients
 from gristmill.trainer.grid import Ranks
 from gristmill.trainer.loss import token_nll
-from gristmill.trainer.optimizer import scale_gradients
 from gristmill.trainer.sampler import Sampler
 from gristmill.trainer.schedule import learning_rate
 
