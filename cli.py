@@ -135,22 +135,9 @@ def dedup(arguments: DedupArguments) -> None:
 
 def stop_words(arguments: StopWordsArguments) -> None:
     """Run `gristmill stop-words`."""
-    from .pipeline.stop_words import as_toml, find_stop_words
+    from .pipeline.stop_words import stop_words_of
 
-    if not arguments.inputs:
-        raise ConfigError("no text to count words of: name files, before the options")
-    found = find_stop_words(
-        [
-            SourceConfig(
-                path=arguments.inputs, text_key=arguments.text_key, language=arguments.language
-            )
-        ],
-        arguments.clean,
-        share=arguments.share,
-        least=arguments.least,
-        most=arguments.most,
-    )
-    sys.stdout.write(as_toml(found))
+    sys.stdout.write(stop_words_of(**vars(arguments)))
 
 
 def generate(arguments: GenerateArguments) -> None:

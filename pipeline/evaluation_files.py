@@ -60,8 +60,8 @@ def find_evaluations(evaluations: Sequence[EvaluationConfig]) -> list[Evaluation
     for first, second in itertools.pairwise(found):
         if first.name == second.name:
             raise ValueError(
-                f"filters.decontamination.evaluations: {first.file.path} and "
-                f"{second.file.path} are both {first.name!r} in reports: give the sets other names"
+                f"filters.decontamination.evaluations: {first.file.path} and {second.file.path} "
+                f"are both {first.name!r} in reports: give the sets other names"
             )
     return found
 

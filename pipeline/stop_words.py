@@ -17,6 +17,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..kernels.character_classes import ALPHABETIC
 from ..kernels.reference.document_statistics import flags_of, tokens_of
@@ -101,6 +102,16 @@ def find_stop_words(
         together = sum(count for _, count in chosen) / total
         found[language] = StopWords(tuple(word for word, _ in chosen), together, total)
     return found
+
+
+def stop_words_of(
+    inputs: tuple[str, ...], *, text_key: str, language: str, clean: CleanConfig, **options: Any
+) -> str:
+    """Return the table of `as_toml` for some files; `options` are those of `find_stop_words`."""
+    if not inputs:
+        raise ValueError("no text to count words of: name files, before the options")
+    source = SourceConfig(path=inputs, text_key=text_key, language=language)
+    return as_toml(find_stop_words([source], clean, **options))
 
 
 def as_toml(found: Mapping[str, StopWords]) -> str:
