@@ -12,11 +12,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import statistics
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH keeps it out
 
 import trainer as comparison
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -143,3 +145,22 @@ def test_too_many_skipped_steps_in_a_row_stop_the_training_with_a_remedy() -> No
 
     with pytest.raises(TrainingDivergedError, match=r"learning_rate.*warmup_steps"):
         guard.count(True, float("nan"), 1.0)
+
+
+def test_muons_steps_on_two_tensor_parallel_ranks_are_slices_of_those_of_one_process(
+    run_ranks: Any, tmp_path: Path
+) -> None:
+    path = Path(__file__).parent / "muon_program.py"
+    spec = importlib.util.spec_from_file_location("muon_program", path)
+    assert spec is not None
+    assert spec.loader is not None
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    whole = program.train(1)
+
+    run_ranks(path, 2, tmp_path, 2)
+
+    for rank in range(2):
+        found = torch.load(tmp_path / f"rank{rank}.pt", weights_only=False)
+        for name, (part, where) in found.items():
+            torch.testing.assert_close(part, where.slice(whole[name][0]), rtol=1e-9, atol=1e-10)
