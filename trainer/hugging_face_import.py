@@ -155,7 +155,8 @@ def _is_here(expert: int, num_experts: int, where: Placement) -> bool:
     """Whether this rank holds the expert."""
     if where.expert is None:
         return True
-    return expert * where.expert.num_slices // num_experts == where.expert.index
+    _, index, num_slices = where.expert
+    return expert * num_slices // num_experts == index
 
 
 def _require_shape(

@@ -87,7 +87,8 @@ class NgramModels:
                 numbers = _find(table.keys, contexts, row, self.vocab_size)
             counts = table.raw if length == order else table.before
             probability = _interpolate(table, counts, numbers, contexts, probability, length)
-        return -np.log(probability[1:])
+        nats: NDArray[np.float64] = -np.log(probability[1:])
+        return nats
 
 
 def consumed_rows(blend: PhasedBlend, num_samples: int) -> Iterable[Ids]:

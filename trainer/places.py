@@ -152,7 +152,7 @@ def _attend_in_bounds(
         enable_gqa=shares,
     )
     assert isinstance(y_NHE, torch.Tensor)
-    return y_NHE.unflatten(0, (batch, length)).transpose(1, 2)
+    return y_NHE.view(batch, length, *y_NHE.shape[1:]).transpose(1, 2)
 
 
 def _starts(bounds_BN: torch.Tensor) -> torch.Tensor:

@@ -57,7 +57,7 @@ class StreamedSafetensors:
         found = (name, tuple(tensor.shape), tensor.dtype)
         assert found == (expected, shape, dtype), (found, expected, shape, dtype)
         raw = tensor.contiguous().view(-1).view(torch.uint8)
-        self._file.write(memoryview(raw.numpy()))
+        self._file.write(raw.numpy().data)
 
     def __enter__(self) -> StreamedSafetensors:
         return self
