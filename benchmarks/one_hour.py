@@ -133,8 +133,7 @@ def main(words: list[str] | None = None) -> str:
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--threads", type=int, default=0)
     arguments = parser.parse_args(words)
-    if not (Path(arguments.output) / "data").is_dir():
-        preprocess(arguments)
+    preprocess(arguments)  # what is done is not done again
     steps = arguments.steps or measured_steps(arguments)
     config = settings(arguments, steps)
     folder = Path(arguments.output) / arguments.name
