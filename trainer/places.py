@@ -152,8 +152,7 @@ def _attend_in_bounds(
         enable_gqa=shares,
     )
     assert isinstance(y_NHE, torch.Tensor)
-    y_BTHE: torch.Tensor = y_NHE.view(batch, length, *y_NHE.shape[1:])
-    return y_BTHE.transpose(1, 2)
+    return y_NHE.view(batch, length, *y_NHE.shape[1:]).transpose(1, 2)
 
 
 def _starts(bounds_BN: torch.Tensor) -> torch.Tensor:
