@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from .character_classes import KIND_MASK, SPACE, TERMINAL, WORD_WEIGHT, class_table
 from .hashing import check_offsets
-from .jit import as_readonly, kernel
+from .jit import as_readonly
+from .jit import borrowing_kernel as kernel
 from .lines import count_line
 from .mixing import mix64
 from .repetition import duplicate_characters, find_slot, table_size, top_characters
@@ -115,9 +116,10 @@ def text_statistics(
     paragraph_keys = np.empty_like(keys)
     values = np.empty((2, len(keys)), np.int32)
     positions = np.empty((2, capacity), np.int32)
+    counts, row, remembered = (np.empty(n, np.int64) for n in (NUM_COUNTS, NUM_COLUMNS, 2))
     _text_statistics(
         data, offsets, *class_table(), stop_hashes, stop_offsets, lists,
-        hashes, sums, keys, paragraph_keys, values, positions, rows,
+        hashes, sums, keys, paragraph_keys, values, positions, counts, row, remembered, rows,
     )  # fmt: skip
     return rows
 
@@ -137,10 +139,11 @@ def _text_statistics(
     paragraph_keys: NDArray[np.uint64],
     values: NDArray[np.int32],
     positions: NDArray[np.int32],
+    counts: NDArray[np.int64],
+    row: NDArray[np.int64],
+    remembered: NDArray[np.int64],
     rows: NDArray[np.uint32],
 ) -> None:
-    counts = np.zeros(NUM_COUNTS, np.int64)
-    row = np.zeros(NUM_COLUMNS, np.int64)
     for document in range(len(offsets) - 1):
         counts[:] = 0
         row[:] = 0
@@ -150,7 +153,7 @@ def _text_statistics(
             stops = stop_hashes[stop_offsets[stop_list] : stop_offsets[stop_list + 1]]
         _count_lines(
             data, offsets[document], offsets[document + 1], block_numbers, blocks, stops, counts,
-            hashes, sums, keys, paragraph_keys, row,
+            hashes, sums, keys, paragraph_keys, remembered, row,
         )  # fmt: skip
         row[WORDS] = (counts[WORD_TOTAL_WEIGHT] + _WORD_WEIGHT // 2) // _WORD_WEIGHT
         row[CHARACTERS_OF_WORDS] = counts[WORD_CHARACTERS]
@@ -191,6 +194,7 @@ def _count_lines(
     sums: NDArray[np.int32],
     keys: NDArray[np.uint64],
     paragraph_keys: NDArray[np.uint64],
+    remembered: NDArray[np.int64],
     row: NDArray[np.int64],
 ) -> None:
     """Fill a document's row but for what follows from all its tokens."""
@@ -198,7 +202,7 @@ def _count_lines(
     size = min(table_size((end - start) // 2 + 1), len(keys))
     keys[:size] = np.uint64(0)
     paragraph_keys[:size] = np.uint64(0)
-    remembered = np.zeros(2, np.int64)
+    remembered[:] = 0
     paragraph_hash, paragraph_characters, paragraph_lines = np.uint64(0), 0, 0
     position = start
     while position < end:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .character_classes import KIND_MASK, SPACE
-from .jit import as_readonly, kernel
+from .jit import as_readonly
+from .jit import borrowing_kernel as kernel
 from .statistics_columns import (
     BULLET_LINES,
     C4_MAX_WORD_CHARACTERS,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .character_classes import WORD_WEIGHT
-from .jit import kernel
+from .jit import borrowing_kernel as kernel
 from .mixing import mix64, signed
 from .shingling import WINDOW_BASE
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .character_classes import IDEOGRAPH, IS_PUNCTUATION, KIND_WEIGHTS, LETTER, TERMINAL
-from .jit import kernel
+from .jit import borrowing_kernel, kernel
 from .mixing import mix64, signed
 from .shingling import WINDOW_BASE, WORD_BASE, decode_code_point
 
@@ -39,7 +39,7 @@ _LOW_BYTE = np.int64(255)
 UNSPACED = (1 << IDEOGRAPH) | (1 << (IDEOGRAPH + 1)) | (1 << LETTER)
 
 
-@kernel
+@borrowing_kernel
 def flags_at(
     data: NDArray[np.uint8],
     position: int,
@@ -56,7 +56,7 @@ def flags_at(
     return signed(blocks[block, code_point & _LOW_BYTE]), taken
 
 
-@kernel
+@borrowing_kernel
 def start_of_last(data: NDArray[np.uint8], start: int, end: int) -> int:
     """Return where the last character of data[start:end] begins; there must be one."""
     position = end - 1
@@ -65,7 +65,7 @@ def start_of_last(data: NDArray[np.uint8], start: int, end: int) -> int:
     return position
 
 
-@kernel
+@borrowing_kernel
 def count_characters(data: NDArray[np.uint8], start: int, end: int) -> int:
     """Return the number of characters of data[start:end]."""
     characters = 0
@@ -75,7 +75,7 @@ def count_characters(data: NDArray[np.uint8], start: int, end: int) -> int:
     return characters
 
 
-@kernel
+@borrowing_kernel
 def hash_word(data: NDArray[np.uint8], start: int, end: int) -> np.uint64:
     """Return 64 bits that tell words apart (Karp and Rabin's polynomial over bytes, mixed)."""
     word = np.uint64(0)
@@ -84,7 +84,7 @@ def hash_word(data: NDArray[np.uint8], start: int, end: int) -> np.uint64:
     return mix64(word)
 
 
-@kernel
+@borrowing_kernel
 def add_token(
     data: NDArray[np.uint8],
     start: int,

@@ -36,7 +36,7 @@ from .character_classes import (
     UPPER,
     WORD,
 )
-from .jit import kernel
+from .jit import borrowing_kernel, kernel
 from .mixing import mix64, signed
 from .shingling import WORD_BASE
 from .tokens import (
@@ -58,7 +58,7 @@ TITLES = ("Dr", "Gen", "Jr", "Mr", "Mrs", "Ms", "Mt", "Prof", "Rev", "Sr", "St")
 _TITLES = np.array([int.from_bytes(title.encode(), "big") for title in TITLES], np.int64)
 
 
-@kernel
+@borrowing_kernel
 def _run_end(data: NDArray[np.uint8], position: int, end: int) -> int:
     """Return the end of the run of full stops that begins at `position`."""
     while position < end and data[position] == _DOT:
@@ -66,7 +66,7 @@ def _run_end(data: NDArray[np.uint8], position: int, end: int) -> int:
     return position
 
 
-@kernel
+@borrowing_kernel
 def _is_title(data: NDArray[np.uint8], start: int, end: int) -> bool:
     """Say whether data[start:end] is one of TITLES."""
     if not 2 <= end - start <= 4:
@@ -74,10 +74,13 @@ def _is_title(data: NDArray[np.uint8], start: int, end: int) -> bool:
     word = np.int64(0)
     for position in range(start, end):
         word = (word << np.int64(8)) | signed(data[position])
-    return bool((word == _TITLES).any())
+    for title in _TITLES:  # noqa: SIM110 # numba knows no generators
+        if word == title:
+            return True
+    return False
 
 
-@kernel
+@borrowing_kernel
 def _closing_start(
     data: NDArray[np.uint8],
     start: int,
@@ -115,7 +118,7 @@ def _closing_start(
     return end
 
 
-@kernel
+@borrowing_kernel
 def _starts_with_www(data: NDArray[np.uint8], start: int) -> bool:
     for position in range(start, start + 3):
         if data[position] != 119:
@@ -123,7 +126,7 @@ def _starts_with_www(data: NDArray[np.uint8], start: int) -> bool:
     return bool(data[start + 3] == _DOT)
 
 
-@kernel
+@borrowing_kernel
 def _is_address(data: NDArray[np.uint8], start: int, end: int) -> bool:
     """Say whether data[start:end] begins like a URL: `www.`, or letters and `://`."""
     if end - start > 4 and _starts_with_www(data, start):
@@ -136,7 +139,7 @@ def _is_address(data: NDArray[np.uint8], start: int, end: int) -> bool:
     return False
 
 
-@kernel
+@borrowing_kernel
 def _is_clitic(
     data: NDArray[np.uint8],
     position: int,
@@ -155,7 +158,7 @@ def _is_clitic(
     return False
 
 
-@kernel
+@borrowing_kernel
 def _split_end(
     data: NDArray[np.uint8],
     position: int,
@@ -252,7 +255,7 @@ def add_plain_word(
     return position
 
 
-@kernel
+@borrowing_kernel
 def add_run(
     data: NDArray[np.uint8],
     start: int,
