@@ -21,6 +21,8 @@ class HeldParameters(NamedTuple):
     fetched: int
     """Those of other ranks that are whole on it at the same time, at most, with their gradients:
     embeddings and output layer, one block and the next one; 0 without shards."""
+    own_in_blocks: int
+    """Those of `own` that are matrices of blocks."""
 
 
 def count_held(
@@ -44,7 +46,7 @@ def count_held(
         )
     shards = shard_size(parallel, copies)
     expert_shards = copies // experts if shards > 1 else 1
-    own, block, others = 0, 0, 0
+    own, own_in_blocks, block, others = 0, 0, 0, 0
     for name, parameter in model.named_parameters():
         if ".experts." in name:
             parts = expert_shards
@@ -54,9 +56,10 @@ def count_held(
             parts = shards
         held = math.ceil(parameter.shape[0] / parts) * parameter[0].numel()
         own += held
+        own_in_blocks += held if name.startswith("blocks.") and parameter.dim() > 1 else 0
         fetched = parameter.numel() - held
         if name.startswith("blocks.0."):
             block += fetched
         elif not name.startswith("blocks."):
             others += fetched
-    return HeldParameters(own, others + min(2, config.num_layers) * block)
+    return HeldParameters(own, others + min(2, config.num_layers) * block, own_in_blocks)

@@ -5,7 +5,7 @@ An estimate of what is held at the peak of a step, part by part:
     weights, gradients    4 bytes a parameter (8 in float64), this rank's slices and shards
     optimizer             AdamW twice, Muon once that size
     copies                weights in the number format of the computation, kept for backward
-    gathered              shard: the weights of one block and of the embedding, whole
+    gathered              shard: what other ranks hold of two blocks and of the embedding
     activations           what backward needs again, by `training.activation_checkpointing`
     logits                of one chunk
 """
@@ -20,9 +20,9 @@ import torch
 from .blend import documents_of
 from .chunked_loss import default_chunk
 from .config import PretrainConfig, longest_sequence
-from .grid import Ranks, shard_size
+from .held import count_held
 from .launch import choose_device
-from .model import Transformer, pad_vocabulary
+from .model import pad_vocabulary
 
 _WIDTHS = {"float64": 8, "float32": 4, "bfloat16": 2}
 _PROCESS_BYTES = 300e6
@@ -43,28 +43,19 @@ def estimate_memory(config: PretrainConfig, vocab_size: int, num_ranks: int) -> 
     parallel, training, model = config.parallel, config.training, config.model
     tensor = parallel.tensor_parallel_size
     copies = parallel.data_parallel_size or max(1, num_ranks // tensor)
-    shards = shard_size(parallel, copies)
-    with torch.device("meta"):
-        here = Transformer(
-            model,
-            vocab_size,
-            Ranks(0, tensor),
-            expert=Ranks(0, parallel.expert_parallel_size),
-        )
-    total = sum(parameter.numel() for parameter in here.parameters())
-    in_blocks = sum(p.numel() for block in here.blocks for p in block.parameters() if p.dim() > 1)
+    held = count_held(model, vocab_size, parallel, copies)
     rest = 8 if training.precision == "float64" else 4
     width = _WIDTHS[training.precision]
-    states = 2 * total - (in_blocks if config.optimizer.kind == "muon" else 0)
+    states = 2 * held.own - (held.own_in_blocks if config.optimizer.kind == "muon" else 0)
     parts = {
-        "weights": total / shards * rest,
-        "gradients": total / shards * rest,
-        "optimizer": states / shards * rest,
+        "weights": float(held.own * rest),
+        "gradients": float(held.own * rest),
+        "optimizer": float(states * rest),
     }
     if width < rest:
-        parts["copies"] = total / shards * width
-    if shards > 1:
-        parts["gathered"] = (in_blocks / model.num_layers * 2 + total - in_blocks) * width
+        parts["copies"] = held.own * width
+    if held.fetched:
+        parts["gathered"] = held.fetched * width
     tokens = training.micro_batch_size * longest_sequence(config.data)
     parts["activations"] = tokens * _activation_bytes(config, width, tensor)
     if documents_of(config.data) == "separate" and choose_device(config).type == "cpu":

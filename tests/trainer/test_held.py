@@ -22,7 +22,7 @@ ATTENTION, MATRIX = 4 * 32 * 32, 64 * 32
 def test_a_rank_of_unsharded_copies_holds_the_whole_model(config: ModelConfig) -> None:
     held = count_held(config, 250, ParallelConfig(), copies=4)
 
-    assert held == (count_parameters(config, 250), 0)
+    assert (held.own, held.fetched) == (count_parameters(config, 250), 0)
 
 
 def test_tensor_parallel_ranks_hold_slices_of_matrices_and_whole_norms() -> None:

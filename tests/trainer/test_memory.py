@@ -33,7 +33,7 @@ def test_states_are_divided_by_what_divides_them() -> None:
     assert two["weights"] == pytest.approx(one["weights"] / 2, rel=0.02)
     assert two["activations"] < one["activations"]
     for part in ("weights", "gradients", "optimizer"):
-        assert full[part] == pytest.approx(one[part] / 4)
+        assert full[part] == pytest.approx(one[part] / 4, rel=0.02)  # norms stay whole
     assert full["gathered"] > 0
 
 
