@@ -58,6 +58,12 @@ def why_not(kind: str) -> str | None:
     headers = Path(sysconfig.get_paths()["include"])
     if not (headers / "Python.h").is_file():
         return f"the headers of Python are not installed ({headers}/Python.h; python3-dev)"
+    libraries = Path(torch.__file__).parent
+    if kind == "cpu" and " " in f"{libraries}{headers}":
+        return (
+            f"torch does not quote the folders that it gives to {compiler}, and one has a space in "
+            f"its name ({libraries}); install into another folder"
+        )
     if kind == "cuda":
         if importlib.util.find_spec("triton") is None:
             return "triton is not installed (pip install triton)"

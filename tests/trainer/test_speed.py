@@ -93,13 +93,27 @@ def test_a_missing_compiler_is_told_in_one_line_and_the_blocks_stay(
     assert losses_and_gradients(model)["loss"] > 0
 
 
+def test_compilation_is_skipped_where_torch_lies_in_a_folder_with_a_space(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(compiling.torch, "__file__", "/my texts/site-packages/torch/__init__.py")
+    compiling.why_not.cache_clear()
+
+    with caplog.at_level(logging.WARNING):
+        compiled = compile_blocks(build(), "on")
+
+    compiling.why_not.cache_clear()
+    assert not compiled
+    assert "space" in caplog.text or "no C++ compiler" in caplog.text
+
+
 def test_on_a_cpu_blocks_are_compiled_only_when_asked_for() -> None:
     assert not compile_blocks(build(), "auto")
     assert not compile_blocks(build(), "off")
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(compiling.why_not("cpu") is not None, reason="needs a C++ compiler")
+@pytest.mark.skipif(compiling.why_not("cpu") is not None, reason=str(compiling.why_not("cpu")))
 def test_compiled_blocks_compute_what_eager_ones_do() -> None:
     plain, compiled = build(), build()
     assert compile_blocks(compiled, "on")
