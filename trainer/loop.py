@@ -15,11 +15,10 @@ from typing import NamedTuple
 
 from .data import Batches
 from .metrics import Clock, StepMetrics, peak_memory
-from .plan import flops_per_token
 from .profiling import Profiler
 from .router import routing_metrics
 from .schedule import learning_rate
-from .speed import model_flops_utilization
+from .speed import flops_per_token, model_flops_utilization
 from .step import PendingStep, StepResult, start_step
 from .training import Training
 

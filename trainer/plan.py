@@ -17,11 +17,11 @@ from .memory import available_memory, estimate_memory, readable_bytes
 from .model import count_parameters, count_product_parameters
 from .resolved import check_run, resolve_config
 from .schedule import num_samples
+from .speed import flops_per_token, peak_flops
 
 _PAGE_WIDTH = 80
 _ASSUMED_MFU = 0.4
-_PEAKS = {"H100": 989e12, "A100": 312e12}
-"""FLOP/s of bfloat16 without sparsity, from the data sheets of the SXM models."""
+_PLANNED_GPUS = ("H100", "A100")
 _PROBE_SECONDS = 0.5
 _SHARE_OF_PROBE = 0.5
 """Share of the probe's speed that a whole training step is taken to reach."""
@@ -48,20 +48,6 @@ def plan_pretrain(config: PretrainConfig, *, output: str | Path) -> str:
         )
     ]
     return "\n".join(wrapped + _epochs(config, data))
-
-
-def flops_per_token(config: PretrainConfig, vocab_size: int) -> float:
-    """Return the floating-point operations of one token, forward and backward.
-
-    6 for each parameter of a matrix product (the embedding lookup is none, the output layer is
-    one), and 6 * layers * width * sequence_length for causal attention, width being num_heads *
-    head_size: half of the 12 * layers * width * sequence_length of full attention (Chowdhery et
-    al. 2022, arXiv:2204.02311, appendix B).
-    """
-    model = config.model
-    width = model.num_heads * model.head_size
-    attention = 6 * model.num_layers * width * config.data.sequence_length
-    return 6 * count_product_parameters(model, vocab_size) + attention
 
 
 def _size(config: PretrainConfig, data: TrainingData, ranks: int) -> list[str]:
@@ -101,14 +87,16 @@ def _memory(config: PretrainConfig, data: TrainingData, ranks: int) -> list[str]
 def _on_gpus(config: PretrainConfig, data: TrainingData) -> list[str]:
     """Tell how long known GPUs would take, whatever this machine has."""
     flops = flops_per_token(config, data.vocab_size) * _num_tokens(config, data)
+    peaks = {name: peak_flops(name, torch.bfloat16) or 0.0 for name in _PLANNED_GPUS}
     times = [
         f"{count} x {name} {_duration(flops / (peak * _ASSUMED_MFU * count))}"
-        for name, peak in _PEAKS.items()
+        for name, peak in peaks.items()
         for count in (1, 8)
     ]
+    listed = ", ".join(f"{name} {peak / 1e12:.0f}" for name, peak in peaks.items())
     return [
-        f"on GPUs      {', '.join(times)}: at {_ASSUMED_MFU:.0%} MFU in bfloat16 (H100 989, A100 "
-        "312 TFLOP/s; the FLOP above, so the causal half of attention)"
+        f"on GPUs      {', '.join(times)}: at {_ASSUMED_MFU:.0%} MFU in bfloat16 ({listed} "
+        "TFLOP/s; the FLOP above, so the causal half of attention)"
     ]
 
 

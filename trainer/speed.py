@@ -2,7 +2,7 @@
 
     MFU = FLOP of the model per token * tokens/s of one device / dense peak of the device
 
-The model's operations are counted by `flops_per_token` (plan.py), with the causal half of the
+The model's operations are counted by `flops_per_token`, with the causal half of the
 attention; what is computed again for memory's sake does not count (Chowdhery et al. 2022,
 arXiv:2204.02311, appendix B). Peaks are dense ones of the vendors' data sheets, without sparsity.
 A device that is not in the table has no MFU: a wrong one is worse than none.
@@ -11,6 +11,9 @@ A device that is not in the table has no MFU: a wrong one is worse than none.
 from __future__ import annotations
 
 import torch
+
+from .config import PretrainConfig
+from .model import count_product_parameters
 
 _BFLOAT16_TFLOPS = (
     # Longer names first: "H100 PCIe" is not an "H100 SXM".
@@ -28,6 +31,20 @@ _BFLOAT16_TFLOPS = (
     ("RTX 4090", 165.0),
     ("V100", 0.0),  # no bfloat16
 )
+
+
+def flops_per_token(config: PretrainConfig, vocab_size: int) -> float:
+    """Return the floating-point operations of one token, forward and backward.
+
+    6 for each parameter of a matrix product (the embedding lookup is none, the output layer is
+    one), and 6 * layers * width * sequence_length for causal attention, width being num_heads *
+    head_size: half of the 12 * layers * width * sequence_length of full attention (Chowdhery et
+    al. 2022, arXiv:2204.02311, appendix B).
+    """
+    model = config.model
+    width = model.num_heads * model.head_size
+    attention = 6 * model.num_layers * width * config.data.sequence_length
+    return 6 * count_product_parameters(model, vocab_size) + attention
 
 
 def peak_flops(name: str, dtype: torch.dtype) -> float | None:

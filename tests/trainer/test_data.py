@@ -34,8 +34,9 @@ from gristmill.trainer.evaluate import (
 )
 from gristmill.trainer.grid import Grid, Ranks
 from gristmill.trainer.model import Transformer, initialize, resolve
-from gristmill.trainer.plan import flops_per_token, plan_pretrain
+from gristmill.trainer.plan import plan_pretrain
 from gristmill.trainer.recipe import resolve_config
+from gristmill.trainer.speed import flops_per_token
 
 
 def config(data: Path, **fields: Any) -> PretrainConfig:
