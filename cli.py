@@ -8,6 +8,7 @@ defaults of the config classes, then the TOML file, then dotted options (`--mode
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import os
 import shlex
@@ -34,6 +35,7 @@ from .arguments import (
     TokenizeArguments,
     VerifyArguments,
 )
+from .classify_command import ClassifyArguments, classify
 from .config import ConfigError, RunConfig, build, read_config, to_toml
 from .pipeline.config import PreprocessConfig, SourceConfig
 from .trainer.config import PretrainConfig
@@ -249,6 +251,7 @@ COMMANDS: dict[str, tuple[type[Any], Any]] = {
     "preprocess": (PreprocessArguments, preprocess),
     "pretrain": (PretrainArguments, pretrain),
     "generate": (GenerateArguments, generate),
+    "classify": (ClassifyArguments, classify),
     "export": (ExportArguments, export),
     "inspect": (InspectArguments, inspect),
     "report": (ReportArguments, report),
@@ -311,16 +314,11 @@ def _from_file(kind: type[Any], command: str, path: str) -> Any:
 
 def _from_inputs(words: Sequence[str], default: PreprocessArguments) -> PreprocessArguments:
     """Turn the leading words that are no options into one source."""
-    paths = tuple(_leading(words))
+    paths = tuple(itertools.takewhile(lambda word: not word.startswith("-"), words))
     if not paths:
         return default
     config = dataclasses.replace(default.config, sources=(SourceConfig(path=paths),))
     return dataclasses.replace(default, config=config)
-
-
-def _leading(words: Sequence[str]) -> list[str]:
-    count = next((n for n, word in enumerate(words) if word.startswith("-")), len(words))
-    return list(words[:count])
 
 
 def save_config(path: Path, run: RunConfig, **sections: Any) -> None:

@@ -130,7 +130,9 @@ def _mask(
                 elif fate < limits[2]:
                     while True:
                         word = mix64(word + _ONE)
-                        drawn = np.int64(((word >> _THIRTY_TWO) * np.uint64(num_ids)) >> _THIRTY_TWO)
+                        drawn = np.int64(
+                            ((word >> _THIRTY_TWO) * np.uint64(num_ids)) >> _THIRTY_TWO
+                        )
                         if not flags[drawn] & _NEVER:
                             break
                     masked[s, t] = drawn

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .config import PretrainConfig
+from .config_masking import check_masking_config
 from .config_model import check_model
 
 
@@ -74,6 +75,8 @@ def check(config: PretrainConfig) -> None:
         if number < 0:
             raise ValueError(f"{name} is {number}: it must not be negative")
     check_model(model)
+    if not training.init_from:  # which says whether it is an encoder
+        check_masking_config(config.masking, model.causal)
     initial, final = training.initial_batch_size, training.global_batch_size
     if initial and final % initial:
         raise ValueError(

@@ -18,13 +18,26 @@ import torch
 from .config_model import ModelConfig
 from .hugging_face_config import from_hugging_face, read_config
 from .hugging_face_error import HuggingFaceError
-from .hugging_face_names import file_tensors
+from .hugging_face_names import VOCABULARY, file_tensors
 from .model import Transformer, placements
 from .parallel import Placement
 from .sharding import assign
 
-_WITHOUT_PLACE = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias", "lm_head.weight")
-"""Ends of names that files carry and that hold nothing: tables, masks, a tied head."""
+_WITHOUT_PLACE = (
+    "rotary_emb.inv_freq",
+    "attn.bias",
+    "attn.masked_bias",
+    "embeddings.position_ids",
+    "lm_head.weight",
+    "decoder.weight",
+    "predictions.decoder.bias",
+    "pooler.dense.weight",
+    "pooler.dense.bias",
+    "seq_relationship.weight",
+    "seq_relationship.bias",
+)
+"""Ends of names that files carry and that hold nothing here: tables, masks, a tied head, and
+BERT's head for pairs of sentences."""
 
 
 _OWN = (
@@ -117,7 +130,7 @@ def load_hugging_face(model: Transformer, folder: str | Path) -> None:
             buffer.zero_()
         experts: list[torch.Tensor] = []
         for name, tensor in tensors.items():
-            found = next((n for n in (name, name.split(".", 1)[1]) if n in files), None)
+            found = next((n for n in _names(name) if n in files), None)
             if found is None:
                 raise HuggingFaceError(
                     f"{folder} has no tensor {name}, which its config.json asks for: the folder is "
@@ -151,6 +164,13 @@ def load_hugging_face(model: Transformer, folder: str | Path) -> None:
         )
 
 
+def _names(name: str) -> list[str]:
+    """Return what files call a tensor: without the model's prefix, norms by their letters."""
+    names = [name, name.split(".", 1)[1]]
+    older = [n.replace("LayerNorm.weight", "LayerNorm.gamma") for n in names]
+    return [*names, *(n.replace("LayerNorm.bias", "LayerNorm.beta") for n in older)]
+
+
 def _is_here(expert: int, num_experts: int, where: Placement) -> bool:
     """Whether this rank holds the expert."""
     if where.expert is None:
@@ -172,7 +192,7 @@ def _fit_rows(
     part: torch.Tensor, shape: tuple[int, ...], name: str, vocab_size: int
 ) -> torch.Tensor:
     """Return `part` with the rows of `shape`, where it is a vocabulary: cut, or padded with 0."""
-    if name in ("embedding.weight", "head.weight") and part.shape[0] >= vocab_size:
+    if name in VOCABULARY and part.shape[0] >= vocab_size:
         rows = part.new_zeros(shape[0], *part.shape[1:])
         rows[:vocab_size] = part[:vocab_size]
         return rows

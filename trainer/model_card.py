@@ -8,6 +8,19 @@ from typing import Any
 from .checkpoint import Facts
 from .hugging_face_config import family
 
+_CONTINUES = (
+    "A language model pretrained with gristmill. It continues texts; it was not taught to follow "
+    "instructions, and nobody has checked what it says."
+)
+_FILLS_IN = (
+    "An encoder pretrained with gristmill to fill in masked tokens. It is meant to be fine-tuned, "
+    "for classification say."
+)
+_BEGINNING = (
+    "A document begins after the end-of-document token: `generate` does so when it is given no "
+    "prompt, and a prompt that begins a text should have it in front."
+)
+
 
 def model_card(facts: Facts, num_parameters: int, report: Mapping[str, Any]) -> str:
     """Return Markdown: what the model is, what it was trained on, how it scores.
@@ -30,15 +43,14 @@ def model_card(facts: Facts, num_parameters: int, report: Mapping[str, Any]) -> 
     lines = [
         "---",
         "library_name: transformers",
-        "pipeline_tag: text-generation",
+        f"pipeline_tag: {'text-generation' if model.causal else 'fill-mask'}",
         "tags:",
         "- gristmill",
         "---",
         "",
         "# Model card",
         "",
-        "A language model pretrained with gristmill. It continues texts; it was not taught to "
-        "follow instructions, and nobody has checked what it says.",
+        _CONTINUES if model.causal else _FILLS_IN,
         "",
         "| | |",
         "|---|---|",
@@ -49,9 +61,9 @@ def model_card(facts: Facts, num_parameters: int, report: Mapping[str, Any]) -> 
         f"{len(groups)} datasets: {', '.join(groups)}. Their licences and what was left out stand "
         "in the data card of the token files.",
         "",
-        "A document begins after the end-of-document token: `generate` does so when it is given "
-        "no prompt, and a prompt that begins a text should have it in front.",
     ]
+    if model.causal:
+        lines.append(_BEGINNING)
     lines += _scores(report)
     return "\n".join(lines) + "\n"
 

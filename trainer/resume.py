@@ -13,6 +13,7 @@ from .schedule import learning_rate
 
 _FIXED = {
     "model": None,
+    "masking": None,
     "optimizer": None,
     "data": ("sequence_length", "order", "documents"),
     "training": (

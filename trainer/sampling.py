@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -56,8 +57,6 @@ def load_model(
     Raises:
         CheckpointError: no checkpoint, a damaged one, or one without tokenizer.
     """
-    from tokenizers import Tokenizer
-
     folder = locate(checkpoint)
     facts = read_facts(folder)
     file = folder / "tokenizer" / "tokenizer.json"
@@ -79,10 +78,17 @@ def load_model(
         load_slices(model, folder)
     return TrainedModel(
         model.eval(),
-        Tokenizer.from_file(str(file)),
+        load_tokenizer(file),
         facts.data["eod_id"],
         documents_of(facts.config.data) == "joined",
     )
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Open a tokenizer.json."""
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(str(path))
 
 
 def generate(
@@ -115,6 +121,11 @@ def generate(
         ValueError: a setting out of range, or an empty prompt for a model without EOD.
     """
     trained = checkpoint if isinstance(checkpoint, TrainedModel) else load_model(checkpoint)
+    if not trained.model.config.causal:
+        raise ValueError(
+            "this model is an encoder (model.causal = false): it fills in masked tokens and "
+            "continues no text. Fine-tune it with `gristmill classify`, or export it"
+        )
     sampler = Sampler(temperature, top_k, top_p, min_p)
     if max_tokens < 0 or batch_size < 1:
         raise ValueError(
@@ -186,7 +197,7 @@ def continue_rows(
         rows: ids of each prompt, one or more; they may have different lengths.
         seeds: of each row's draws; () is 0 for all.
     """
-    device = model.norm.weight.device
+    device = model.device
     seeds = seeds or [0] * len(rows)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     longest = max(map(len, rows))
