@@ -76,8 +76,8 @@ def resolve(config: PreprocessConfig) -> ChatTokenizer:
     """
     if not config.tokenizer.path:
         raise TokenizerError(
-            f'kind = "{config.kind}" needs the tokenizer of the model that is to be fine-tuned: set '
-            "tokenizer.path to the folder `tokenizer` of its checkpoint, or to its tokenizer.json"
+            f'kind = "{config.kind}" needs the tokenizer of the model that is to be fine-tuned: '
+            "set tokenizer.path to the folder `tokenizer` of its checkpoint, or to its tokenizer.json"
         )
     file = read_tokenizer_file(config.tokenizer.path)
     eod = Tokenizer(config.tokenizer.path, eod=config.tokenizer.eod)
@@ -208,4 +208,6 @@ def _end_of_turn(recipe: ChatRecipe, special: set[str]) -> str:
         )
     start, end = rendered.targets[-1]
     said = rendered.text[start:end].rstrip()
-    return next((token for token in sorted(special, key=len, reverse=True) if said.endswith(token)), "")
+    return next(
+        (token for token in sorted(special, key=len, reverse=True) if said.endswith(token)), ""
+    )
