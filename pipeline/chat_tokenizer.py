@@ -77,7 +77,8 @@ def resolve(config: PreprocessConfig) -> ChatTokenizer:
     if not config.tokenizer.path:
         raise TokenizerError(
             f'kind = "{config.kind}" needs the tokenizer of the model that is to be fine-tuned: '
-            "set tokenizer.path to the folder `tokenizer` of its checkpoint, or to its tokenizer.json"
+            "set tokenizer.path to the folder `tokenizer` of its checkpoint, or to its "
+            "tokenizer.json"
         )
     file = read_tokenizer_file(config.tokenizer.path)
     eod = Tokenizer(config.tokenizer.path, eod=config.tokenizer.eod)

@@ -1,7 +1,8 @@
 """A table of rendered conversations in; token ids and a loss mask out.
 
 `tokenizers` itself encodes, because it alone says which characters a token comes from. A token
-belongs to the targets if any character of it does, as in transformers' assistant mask.
+belongs to the targets if any character of it does, as in transformers' assistant mask (which of
+a character of several tokens at the end of a block takes the first alone; here it counts whole).
 Where a message spells a control token, the text is cut there and that piece is encoded without
 added tokens, as transformers does when it sanitizes them (`sanitize_control_tokens`).
 """
