@@ -104,6 +104,8 @@ def preprocess(
         pack.refuse_foreign_prefixes(output)
         on_start()
         if chat is not None:
+            for line in chat.describe():
+                logger.info("%s", line)
             config = chat_tokenizer.with_tokenizer(
                 config, chat, chat.write(output / "work" / "chat-tokenizer")
             )
