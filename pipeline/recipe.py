@@ -1,6 +1,7 @@
 """The recipe: sources in, indexed datasets out, one stage after the other on this page.
 
-read, clean -> filters -> dedup -> tokenizer -> tokenize -> pack. Each stage leaves finished files
+read, clean -> filters -> dedup -> tokenizer -> tokenize -> pack. Of fine-tuning data `clean` also
+renders the conversations, and after pack those held out are written as they are. Each stage leaves finished files
 and markers in the output folder and skips what is done, so the same call resumes after any
 interruption.
 """
@@ -19,17 +20,20 @@ from rich.console import Console
 
 from ..indexed_dataset.atomic import disk_full, is_disk_full
 from . import (
+    chat_tokenizer,
     clean,
     contamination_report,
     dedup,
     dedup_inputs,
     filters,
+    heldout,
     pack,
     passages,
     rehydration,
     tokenize,
     train_tokenizer,
 )
+from .chat_check import for_conversations
 from .check import check_config, open_given_tokenizer
 from .config import PreprocessConfig
 from .executors import Executor, LocalExecutor
@@ -80,9 +84,14 @@ def preprocess(
     # What is wrong is said now, not after hours of work.
     check_config(config)
     config = filters.needed_columns(config)
+    chat: chat_tokenizer.ChatTokenizer | None = None
+    if config.kind != "text":
+        config = for_conversations(config)
+        chat = chat_tokenizer.resolve(config)
     units = clean.plan(config)
     if until not in ("clean", "filters", "dedup"):
         open_given_tokenizer(config.tokenizer)
+    recipe = None if chat is None else chat.recipe
     executor = LocalExecutor(workers)
     with _only_run(output), executor:
 
@@ -94,7 +103,11 @@ def preprocess(
 
         pack.refuse_foreign_prefixes(output)
         on_start()
-        cleaned = clean.run(config, output, executor, progress, units)
+        if chat is not None:
+            config = chat_tokenizer.with_tokenizer(
+                config, chat, chat.write(output / "work" / "chat-tokenizer")
+            )
+        cleaned = clean.run(config, output, executor, progress, units, recipe)
         if until == "clean":
             return finish(build_report(until, cleaned))
         cleaned = filters.run(config, output, cleaned, executor, progress)
@@ -133,6 +146,8 @@ def preprocess(
             packed = pack.run(
                 config, output, tokenized, tokenizer, executor, progress, _versions(), schedule
             )
+            if chat is not None:
+                heldout.run(output, cleaned, packed, executor, progress)
         report = build_report(until, cleaned, verdicts, tokenized, packed, tokenizer.fertility)
         report.rehydration = rehydration.describe(schedule)
         if schedule is not None and packed is not None:

@@ -44,6 +44,8 @@ class Tally:
     """Bytes of clean text kept."""
     tokens: int = 0
     """Tokens written, EOD included; 0 before tokenizing."""
+    target_tokens: int = 0
+    """Of them those that the assistant says, where the documents are conversations."""
     validation_documents: int = 0
     validation_tokens: int = 0
     cut_documents: int = 0
@@ -143,6 +145,9 @@ def build_report(
             documents += num_documents
             for tally in _tallies(report, source, language):
                 tally.tokens += tokens
+        for source, language, targets in _rows(tokenized, "targets"):
+            for tally in _tallies(report, source, language):
+                tally.target_tokens += targets
         for source, language, reason, dropped, text_bytes in _rows(tokenized, "dropped"):
             for tally in _tallies(report, source, language):
                 tally.kept -= dropped
@@ -217,6 +222,13 @@ def _show_dropped(report: Report, console: Console) -> None:
         for reason in _by_number(total):
             console.print(f"{reason}: {REASONS.get(reason, '')}", highlight=False, soft_wrap=True)
     dropped = "".join(f" + {total.dropped[reason]:,} {reason}" for reason in _by_number(total))
+    if total.target_tokens:
+        console.print(
+            f"loss mask: {total.target_tokens:,} of {total.tokens:,} tokens are the assistant's "
+            f"({100 * total.target_tokens / total.tokens:.1f} %); the others carry no loss",
+            highlight=False,
+            soft_wrap=True,
+        )
     if total.cut_bytes:
         console.print(
             f"repeated passages: {total.cut_bytes / 1e6:,.2f} MB left out of "
@@ -362,6 +374,7 @@ def _sum(tallies: Iterable[Tally]) -> Tally:
             "kept",
             "text_bytes",
             "tokens",
+            "target_tokens",
             "validation_documents",
             "validation_tokens",
             "cut_documents",
@@ -381,6 +394,7 @@ def _plain(tally: Tally) -> dict[str, Any]:
         "dropped": dict(sorted(tally.dropped.items())),
         "text_bytes": tally.text_bytes,
         "tokens": tally.tokens,
+        **({"target_tokens": tally.target_tokens} if tally.target_tokens else {}),
         "validation_documents": tally.validation_documents,
         "validation_tokens": tally.validation_tokens,
         "cut_documents": tally.cut_documents,
