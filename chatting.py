@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, TextIO
 
-from .prompting import Prompter
+from .prompting import open_prompt
 from .trainer.sampler import Sampler
 from .trainer.sampling import TrainedModel, continue_rows, load_model
 
@@ -38,7 +38,7 @@ class Conversation:
     ) -> None:
         assert trained.tokenizer_folder is not None
         self._trained, self._sampler = trained, sampler
-        self._prompter = Prompter(trained.tokenizer_folder)
+        self._prompter = open_prompt(trained.tokenizer_folder)
         self._max_tokens, self._seed = max_tokens, seed
         self.turns: list[dict[str, str]] = []
         """What was said: roles user and assistant in turn."""

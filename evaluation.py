@@ -19,7 +19,7 @@ from typing import Any
 
 from .evaluation_page import Example, Row, page, table
 from .indexed_dataset.atomic import write_atomically
-from .prompting import Prompter
+from .prompting import open_prompt
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def evaluate(
     source = Path(data) if data else _data_of(last)
     target = Path(output) if output else last.parent.parent / "evaluation"
     questions = read_heldout(source / HELDOUT, max_examples)
-    prompter = Prompter(source / "tokenizer")
+    prompter = open_prompt(source / "tokenizer")
     prompts = [prompter.ids(question.messages, question.tools) for question in questions]
     rows = [{"messages": q.messages, "reference": q.reference} for q in questions]
     target.mkdir(parents=True, exist_ok=True)
