@@ -17,8 +17,9 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict_loader import load
 
 from gristmill.indexed_dataset import IndexedDatasetBuilder
+from gristmill.indexed_dataset.side_streams import SideStream
 from gristmill.trainer import CheckpointError, PretrainConfig, describe_checkpoint, pretrain
-from gristmill.trainer.checkpoint import find_checkpoints, read_facts
+from gristmill.trainer.checkpoint import find_checkpoints, load_tensors, read_facts
 from gristmill.trainer.config import (
     FINETUNING,
     CheckpointConfig,
@@ -33,10 +34,12 @@ from gristmill.trainer.config import (
 )
 from gristmill.trainer.config_lora import LoraConfig
 from gristmill.trainer.config_model import ModelConfig
-from gristmill.trainer.data import open_data
+from gristmill.trainer.data import open_data, read_batch
 from gristmill.trainer.hugging_face_error import HuggingFaceError
+from gristmill.trainer.lora import add_lora, initialize_lora
 from gristmill.trainer.metrics import read_metrics
 from gristmill.trainer.model import Transformer
+from gristmill.trainer.places import document_places
 from gristmill.trainer.report import read_report
 from gristmill.trainer.start import load_start, load_trained
 
@@ -167,6 +170,53 @@ def test_no_conversation_is_cut_and_each_is_given_once_an_epoch(base: Path, talk
 
 
 @pytest.mark.parametrize("lora", [LoraConfig(), LORA], ids=["full", "low-rank"])
+def test_packed_conversations_train_as_separate_ones_do(
+    base: Path, talks: Path, lora: LoraConfig
+) -> None:
+    data = open_data(config(base, talks), talks.parent)
+    (dataset,) = data.blend.phases[0].blend.datasets
+    (shard,) = dataset.split.shards
+    masks = SideStream(shard, "loss_mask")
+    facts = read_facts(find_checkpoints(base)[-1])
+    model = Transformer(facts.config.model, 259, compute_dtype=torch.float64)
+    add_lora(model, lora)
+    load_start(model, base)
+    if lora.rank:
+        initialize_lora(model, 0)
+        for name, parameter in model.named_parameters():
+            if name.endswith("lora_b"):
+                torch.nn.init.normal_(parameter, 0, 0.1)
+
+    def gradients() -> dict[str, torch.Tensor]:
+        found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+        model.zero_grad()
+        return found
+
+    for number in range(4):
+        batch = read_batch([dataset.sample(number)], 259, "here")
+        assert batch.bounds_BN is not None
+        places = document_places(batch.bounds_BN, torch.device("cpu"), torch.float64)
+        packed = model.loss(batch.tokens_BT, batch.labels_BT, batch.mask_BT, places)
+        packed.backward()
+        together = gradients()
+        apart = torch.zeros((), dtype=torch.float64)
+        targets = 0
+        for start, stop in dataset.spans(number):
+            tokens = torch.from_numpy(shard.read_tokens(start, stop - start).astype(np.int64))
+            mask = torch.from_numpy(masks.read(start, stop - start)).bool()
+            loss = model.loss(tokens[None, :-1], tokens[None, 1:], mask[None, 1:])
+            loss.backward()
+            apart += loss.detach()
+            targets += int(mask[1:].sum())
+
+        assert len(dataset.spans(number)) > 1
+        assert batch.num_valid == targets
+        torch.testing.assert_close(packed.detach(), apart, rtol=1e-12, atol=0)
+        for name, gradient in gradients().items():
+            torch.testing.assert_close(together[name], gradient, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("lora", [LoraConfig(), LORA], ids=["full", "low-rank"])
 def test_a_resumed_fine_tuning_equals_one_in_one_go_to_the_bit(
     base: Path, talks: Path, tmp_path: Path, lora: LoraConfig
 ) -> None:
@@ -196,9 +246,6 @@ def test_low_rank_checkpoints_hold_the_low_rank_matrices_alone(adapted: Path) ->
 def test_merged_weights_compute_what_the_pairs_beside_the_weights_do(
     base: Path, talks: Path, adapted: Path
 ) -> None:
-    from gristmill.trainer.checkpoint import load_tensors
-    from gristmill.trainer.lora import add_lora
-
     folder = find_checkpoints(adapted)[-1]
     facts = read_facts(folder)
     tokens = torch.randint(0, 259, (2, 40), generator=torch.Generator().manual_seed(0))
