@@ -8,6 +8,7 @@ defaults of the config classes, then the TOML file, then dotted options (`--mode
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import os
 import shlex
@@ -31,6 +32,7 @@ from .arguments import (
     TokenizeArguments,
     VerifyArguments,
 )
+from .classify_command import ClassifyArguments, classify
 from .config import ConfigError, RunConfig, build, read_config, save_config, to_toml
 from .pipeline.config import PreprocessConfig, SourceConfig
 from .trainer.config import FINETUNING, PretrainConfig
@@ -209,6 +211,7 @@ COMMANDS: dict[str, tuple[type[Any], Any]] = {
     "generate": (GenerateArguments, generate),
     "chat": (ChatArguments, chat),
     "evaluate": (EvaluateArguments, evaluate),
+    "classify": (ClassifyArguments, classify),
     "export": (ExportArguments, export),
     "inspect": (InspectArguments, inspect),
     "report": (ReportArguments, report),
@@ -280,7 +283,7 @@ def _from_file(kind: type[Any], command: str, path: str) -> Any:
 
 def _from_inputs(words: Sequence[str], default: PreprocessArguments) -> PreprocessArguments:
     """Turn the leading words that are no options into one source."""
-    paths = tuple(_leading(words))
+    paths = tuple(itertools.takewhile(lambda word: not word.startswith("-"), words))
     if not paths:
         return default
     config = dataclasses.replace(default.config, sources=(SourceConfig(path=paths),))

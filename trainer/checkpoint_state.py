@@ -32,7 +32,7 @@ class CheckpointState:
         self._host_meshes: dict[bool, DeviceMesh] = {}
         self._host: dict[str, torch.Tensor] = {}
         if grid.world.size > 1:
-            kind = model.norm.weight.device.type
+            kind = model.device.type
             copies, ranks = grid.data.size, torch.arange(grid.world.size)
             # Data-parallel ranks come as [replica, shard] and as [copy of the experts, expert].
             dense = ranks.view(copies // grid.shard.size, grid.shard.size, grid.tensor.size)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from .config_lora import LoraConfig
+from .config_masking import MaskingConfig
 from .config_model import ModelConfig
 
 Precision = Literal["auto", "float32", "bfloat16", "float64"]
@@ -271,6 +272,8 @@ class PretrainConfig:
     """Low-rank adaptation."""
     data: DataConfig = field(default_factory=DataConfig)
     """The token files."""
+    masking: MaskingConfig = field(default_factory=MaskingConfig)
+    """The masked tokens of an encoder."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """The update rule."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .config import PretrainConfig
 from .config_lora import check_lora
+from .config_masking import check_masking_config
 from .config_model import check_model
 
 
@@ -83,6 +84,8 @@ def check(config: PretrainConfig) -> None:
         )
     check_model(model)
     check_lora(config.lora, training.init_from, config.optimizer.kind)
+    if not training.init_from:  # which says whether it is an encoder
+        check_masking_config(config.masking, model.causal)
     initial, final = training.initial_batch_size, training.global_batch_size
     if initial and final % initial:
         raise ValueError(

@@ -23,11 +23,13 @@ from .checkpoint import Facts, load_tensors, locate, read_facts
 from .config import longest_sequence
 from .hugging_face_config import family, to_hugging_face
 from .hugging_face_error import HuggingFaceError
-from .hugging_face_names import FileTensor, file_tensors
+from .hugging_face_names import VOCABULARY, file_tensors
+from .hugging_face_tensor import FileTensor
 from .model import Transformer, count_parameters
 from .model_card import model_card
 from .safetensors_stream import StreamedSafetensors
 from .start import load_trained
+from .vocabulary import name_mask_token, token_text
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,7 @@ def export_model(
     """Write a folder that `transformers.AutoModelForCausalLM.from_pretrained` reads.
 
     Low-rank matrices are merged; `adapter_export.export_adapter` writes them alone.
+    Of an encoder: `AutoModelForMaskedLM`.
 
     Args:
         checkpoint: a checkpoint folder, or the output folder of a run (its newest one).
@@ -113,7 +116,7 @@ def _write_weights(
     dtypes: dict[str, torch.dtype] = {}
     for name, tensor in tensors.items():
         shapes[name] = tensor.shape([held[part].shape for part in tensor.parts])
-        if tensor.parts[0] in ("embedding.weight", "head.weight"):  # padded rows are ours alone
+        if tensor.parts[0] in VOCABULARY:  # padded rows are ours alone
             shapes[name] = (facts.vocab_size, *shapes[name][1:])
         is_bias_of_router = tensor.parts[0].endswith("router.bias")
         dtypes[name] = torch.float32 if is_bias_of_router else dtype  # its steps are small
@@ -207,11 +210,12 @@ def _write_texts(output: Path, checkpoint: Path, facts: Facts, dtype: str) -> No
     length = longest_sequence(config.data)
     values = to_hugging_face(config.model, facts.vocab_size, length, eod_id, dtype)
     _write_json(output / "config.json", values)
-    generation: dict[str, Any] = {"bos_token_id": eod_id, "eos_token_id": eod_id}
-    stops = checkpoint / "tokenizer" / "generation_config.json"
-    if stops.is_file():  # the end of the assistant's turn as well
-        generation |= json.loads(stops.read_bytes())
-    _write_json(output / "generation_config.json", generation)
+    if config.model.causal:
+        generation: dict[str, Any] = {"bos_token_id": eod_id, "eos_token_id": eod_id}
+        stops = checkpoint / "tokenizer" / "generation_config.json"
+        if stops.is_file():  # the end of the assistant's turn as well
+            generation |= json.loads(stops.read_bytes())
+        _write_json(output / "generation_config.json", generation)
     tokenizer = checkpoint / "tokenizer" / "tokenizer.json"
     template = tokenizer.with_name(CHAT_TEMPLATE)
     if template.is_file():
@@ -225,10 +229,15 @@ def _write_texts(output: Path, checkpoint: Path, facts: Facts, dtype: str) -> No
         settings.setdefault("tokenizer_class", "PreTrainedTokenizerFast")
         settings.setdefault("clean_up_tokenization_spaces", False)
         settings.setdefault("model_max_length", config.model.max_positions or length)
-        end = _token(tokenizer, eod_id)
+        end = token_text(tokenizer, eod_id)
         if end is not None:
             settings.setdefault("eos_token", end)
             settings.setdefault("bos_token", end)
+        mask_id = facts.data.get("mask_id")
+        if mask_id is not None:
+            mask_token = name_mask_token(output / "tokenizer.json", mask_id)
+            settings.setdefault("mask_token", mask_token)
+            settings.setdefault("pad_token", end or mask_token)
         _write_json(output / "tokenizer_config.json", settings)
     else:
         logger.warning("%s has no tokenizer: the export has none either", checkpoint)
@@ -241,18 +250,6 @@ def _write_texts(output: Path, checkpoint: Path, facts: Facts, dtype: str) -> No
         is_chat=template.is_file(),
     )
     (output / "README.md").write_text(card, encoding="utf-8")
-
-
-def _token(path: Path, number: int | None) -> str | None:
-    """Return the text of an id in a tokenizer.json, special tokens and others alike."""
-    values = json.loads(path.read_bytes())
-    for token in values.get("added_tokens") or []:
-        if token["id"] == number:
-            return str(token["content"])
-    vocabulary = values["model"].get("vocab", {})
-    if isinstance(vocabulary, dict):
-        return next((text for text, own in vocabulary.items() if own == number), None)
-    return vocabulary[number][0] if number is not None else None
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -18,13 +18,26 @@ import torch
 from .config_model import ModelConfig
 from .hugging_face_config import from_hugging_face, read_config
 from .hugging_face_error import HuggingFaceError
-from .hugging_face_names import file_tensors
+from .hugging_face_names import VOCABULARY, file_tensors
 from .model import Transformer, placements
 from .parallel import Placement
 from .sharding import assign
 
-_WITHOUT_PLACE = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias", "lm_head.weight")
-"""Ends of names that files carry and that hold nothing: tables, masks, a tied head."""
+_WITHOUT_PLACE = (
+    "rotary_emb.inv_freq",
+    "attn.bias",
+    "attn.masked_bias",
+    "embeddings.position_ids",
+    "lm_head.weight",
+    "decoder.weight",
+    "predictions.decoder.bias",
+    "pooler.dense.weight",
+    "pooler.dense.bias",
+    "seq_relationship.weight",
+    "seq_relationship.bias",
+)
+"""Ends of names that files carry and that hold nothing here: tables, masks, a tied head, and
+BERT's head for pairs of sentences."""
 
 
 _OWN = (
@@ -105,7 +118,7 @@ def load_hugging_face(model: Transformer, folder: str | Path) -> None:
             buffer.zero_()
         experts: list[torch.Tensor] = []
         for name, tensor in tensors.items():
-            found = next((n for n in (name, name.split(".", 1)[1]) if n in files), None)
+            found = next((n for n in _names(name) if n in files), None)
             if found is None:
                 raise HuggingFaceError(
                     f"{folder} has no tensor {name}, which its config.json asks for: the folder is "
@@ -139,6 +152,13 @@ def load_hugging_face(model: Transformer, folder: str | Path) -> None:
         )
 
 
+def _names(name: str) -> list[str]:
+    """Return what files call a tensor: without the model's prefix, norms by their letters."""
+    names = [name, name.split(".", 1)[1]]
+    older = [n.replace("LayerNorm.weight", "LayerNorm.gamma") for n in names]
+    return [*names, *(n.replace("LayerNorm.bias", "LayerNorm.beta") for n in older)]
+
+
 def _is_here(expert: int, num_experts: int, where: Placement) -> bool:
     """Whether this rank holds the expert."""
     if where.expert is None:
@@ -164,7 +184,7 @@ def fit_rows(
     Ids that it does not know begin as the mean of those that it knows: the new rows are in the
     midst of what the model is used to, and no id becomes likelier than all others by chance.
     """
-    if name not in ("embedding.weight", "head.weight"):
+    if name not in VOCABULARY:
         return part
     rows = part.new_zeros(shape[0], *part.shape[1:])
     known = min(len(part), vocab_size)

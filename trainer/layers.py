@@ -74,11 +74,11 @@ class RMSNorm(nn.Module):
 class LayerNorm(nn.Module):
     """(x - mean) / deviation * weight + bias, in float32 or wider (Ba et al., arXiv:1607.06450)."""
 
-    def __init__(self, size: int, epsilon: float) -> None:
+    def __init__(self, size: int, epsilon: float, bias: bool = True) -> None:
         super().__init__()
         self.epsilon = epsilon
         self.weight = nn.Parameter(torch.empty(size))
-        self.bias = nn.Parameter(torch.empty(size))
+        self.bias = nn.Parameter(torch.empty(size)) if bias else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalize the last dimension."""
@@ -88,12 +88,18 @@ class LayerNorm(nn.Module):
 
 def make_norm(config: ModelConfig) -> RMSNorm | LayerNorm:
     """Return a norm of the residual stream."""
-    kind = RMSNorm if config.norm == "rms" else LayerNorm
-    return kind(config.hidden_size, config.norm_epsilon)
+    if config.norm == "rms":
+        return RMSNorm(config.hidden_size, config.norm_epsilon)
+    return LayerNorm(config.hidden_size, config.norm_epsilon, config.norm == "layer")
+
+
+def is_gated(config: ModelConfig) -> bool:
+    """Whether the activation takes two matrices, one gating the other."""
+    return config.activation in ("swiglu", "geglu")
 
 
 class FeedForward(nn.Module):
-    """SwiGLU (Shazeer 2020, arXiv:2002.05202), or GELU between two matrices as in GPT-2."""
+    """SwiGLU, GeGLU (Shazeer 2020, arXiv:2002.05202), or GELU between two matrices as in GPT-2."""
 
     def __init__(
         self, config: ModelConfig, ffn_size: int, tensor: Ranks, sequence_parallel: bool = False
@@ -102,7 +108,8 @@ class FeedForward(nn.Module):
         self.tensor = tensor
         self.sequence_parallel = sequence_parallel
         inner = ffn_size // tensor.size
-        if config.activation == "swiglu":
+        self.activation = config.activation
+        if is_gated(config):
             self.gate: Linear | None = Linear(config.hidden_size, inner, config.biases)
         else:
             self.gate = None
@@ -123,12 +130,14 @@ class FeedForward(nn.Module):
 
     def _inner(self, x_BTD: torch.Tensor) -> torch.Tensor:
         up_BTF = self.up(x_BTD)
-        return activate(None if self.gate is None else self.gate(x_BTD), up_BTF)
+        return activate(self.activation, None if self.gate is None else self.gate(x_BTD), up_BTF)
 
 
-def activate(gate: torch.Tensor | None, up: torch.Tensor) -> torch.Tensor:
-    """Return what lies between the matrices of a feed-forward layer."""
-    return F.gelu(up, approximate="tanh") if gate is None else F.silu(gate) * up
+def activate(kind: str, gate: torch.Tensor | None, up: torch.Tensor) -> torch.Tensor:
+    """Return what lies between the matrices of a feed-forward layer; kind is `model.activation`."""
+    if gate is None:
+        return F.gelu(up, approximate="tanh" if kind == "gelu" else "none")
+    return (F.gelu(gate) if kind == "geglu" else F.silu(gate)) * up
 
 
 def wide(x: torch.Tensor) -> torch.Tensor:

@@ -8,13 +8,17 @@ from typing import Any
 from .checkpoint import Facts
 from .hugging_face_config import family
 
-_PURPOSE = {
+_CONTINUES = {
     False: "A language model pretrained with gristmill. It continues texts; it was not taught to "
     "follow instructions, and nobody has checked what it says.",
     True: "A language model fine-tuned on conversations with gristmill. Nobody has checked what it "
     "says.",
 }
-_PROMPTS = {
+_FILLS_IN = (
+    "An encoder pretrained with gristmill to fill in masked tokens. It is meant to be fine-tuned, "
+    "for classification say."
+)
+_BEGINNING = {
     False: "A document begins after the end-of-document token: `generate` does so when it is given "
     "no prompt, and a prompt that begins a text should have it in front.",
     True: "Prompts are made of messages by the chat template (`tokenizer.apply_chat_template(..., "
@@ -46,14 +50,14 @@ def model_card(
     lines = [
         "---",
         "library_name: transformers",
-        "pipeline_tag: text-generation",
+        f"pipeline_tag: {'text-generation' if model.causal else 'fill-mask'}",
         "tags:",
         "- gristmill",
         "---",
         "",
         "# Model card",
         "",
-        _PURPOSE[is_chat],
+        _CONTINUES[is_chat] if model.causal else _FILLS_IN,
         "",
         "| | |",
         "|---|---|",
@@ -64,8 +68,9 @@ def model_card(
         f"{len(groups)} datasets: {', '.join(groups)}. Their licences and what was left out stand "
         "in the data card of the token files.",
         "",
-        _PROMPTS[is_chat],
     ]
+    if model.causal:
+        lines.append(_BEGINNING[is_chat])
     lines += _scores(report)
     return "\n".join(lines) + "\n"
 

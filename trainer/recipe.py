@@ -227,6 +227,8 @@ def _score(run: Training) -> None:
         "consumed_tokens": run.data.blend.num_tokens(run.consumed_samples),
         "checkpoint": f"checkpoints/step_{run.step:08d}",
     }
+    if run.data.masking is not None:
+        report["masked_share"] = run.data.masking.share
     if run.data.validation:
         unigram = None
         if run.config.evaluate.unigram_baseline:
@@ -258,7 +260,7 @@ def _conclude(
 def _samples(config: PretrainConfig, folder: Path, data: TrainingData) -> list[dict[str, str]]:
     """Return prompts with their continuations; none where there is no tokenizer."""
     settings = config.generate
-    if data.tokenizer_folder is None or settings.max_tokens == 0:
+    if data.tokenizer_folder is None or settings.max_tokens == 0 or not config.model.causal:
         return []
     trained = load_model(folder)
     prompts = list(settings.prompts) or validation_prompts(

@@ -8,6 +8,7 @@ from typing import cast
 
 from .config import Precision, PretrainConfig, longest_sequence
 from .config_check import check
+from .config_masking import check_masking_config
 from .data import TrainingData
 from .grid import check_data_ranks
 from .launch import choose_device
@@ -29,6 +30,7 @@ def resolve_config(config: PretrainConfig) -> PretrainConfig:
     start = config.training.init_from and settle_start(config.training.init_from)
     training = dataclasses.replace(config.training, precision=precision, init_from=start)
     model = start_model(start, config.model) if start else resolve(config.model)
+    check_masking_config(config.masking, model.causal)
     if model.positions == "learned":
         longest = longest_sequence(config.data)
         model = dataclasses.replace(model, max_positions=model.max_positions or longest)

@@ -14,6 +14,7 @@ from .schedule import learning_rate
 _FIXED = {
     "model": None,
     "lora": None,
+    "masking": None,
     "optimizer": None,
     "data": ("sequence_length", "order", "documents"),
     "training": (

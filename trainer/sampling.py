@@ -71,8 +71,6 @@ def load_model(
     Raises:
         CheckpointError: no checkpoint, a damaged one, or one without tokenizer.
     """
-    from tokenizers import Tokenizer
-
     folder = locate(checkpoint)
     facts = read_facts(folder)
     beside = Path(tokenizer_folder) if tokenizer_folder else folder / "tokenizer"
@@ -82,7 +80,7 @@ def load_model(
             f"{folder} has no tokenizer/tokenizer.json (its datasets had none beside them): copy "
             "the tokenizer that made the token files there"
         )
-    tokenizer = Tokenizer.from_file(str(file))
+    tokenizer = load_tokenizer(file)
     vocab_size = facts.vocab_size
     if tokenizer_folder:
         require_vocabulary(folder, tokenizer.get_vocab_size(), beside)
@@ -113,6 +111,13 @@ def _stop_ids(folder: Path, eod_id: int | None) -> frozenset[int]:
     named = json.loads(file.read_bytes()).get("eos_token_id") if file.is_file() else None
     ids = named if isinstance(named, list) else [named]
     return frozenset(number for number in (*ids, eod_id) if number is not None)
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Open a tokenizer.json."""
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(str(path))
 
 
 def generate(
@@ -147,6 +152,11 @@ def generate(
         ValueError: a setting out of range, or an empty prompt for a model without EOD.
     """
     trained = checkpoint if isinstance(checkpoint, TrainedModel) else load_model(checkpoint)
+    if not trained.model.config.causal:
+        raise ValueError(
+            "this model is an encoder (model.causal = false): it fills in masked tokens and "
+            "continues no text. Fine-tune it with `gristmill classify`, or export it"
+        )
     sampler = Sampler(temperature, top_k, top_p, min_p)
     if max_tokens < 0 or batch_size < 1:
         raise ValueError(
@@ -223,7 +233,7 @@ def continue_rows(
         seeds: of each row's draws; () is 0 for all.
         on_token: called with the row and each of its ids as it comes.
     """
-    device = model.norm.weight.device
+    device = model.device
     seeds = seeds or [0] * len(rows)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     longest = max(map(len, rows))

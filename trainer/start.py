@@ -28,6 +28,7 @@ from .config_model import ModelConfig
 from .hugging_face_config import from_hugging_face, read_config
 from .hugging_face_error import HuggingFaceError
 from .hugging_face_import import agreed_model, fit_rows, imported_model, load_hugging_face
+from .hugging_face_names import VOCABULARY
 from .lora import add_updates
 from .model import Transformer, placements
 from .sharding import assign, local_part
@@ -153,7 +154,7 @@ def _load_checkpoint(model: Transformer, folder: Path) -> None:
             continue
         part = local_part(own)
         shape = list(where[name].full_shape(own.shape))
-        saved = [rows, *shape[1:]] if name in ("embedding.weight", "head.weight") else shape
+        saved = [rows, *shape[1:]] if name in VOCABULARY else shape
         whole = torch.empty(saved, dtype=part.dtype)
         load_tensors({f"weight.{name}": whole}, folder)
         if saved[0] != shape[0] or facts.vocab_size < model.vocab_size:
