@@ -66,13 +66,16 @@ def read_config(path: str | Path) -> dict[str, Any]:
     return tables
 
 
-def build(kind: type[Config], table: dict[str, Any], where: str) -> Config:
+def build(
+    kind: type[Config], table: dict[str, Any], where: str, default: Config | None = None
+) -> Config:
     """Return a `kind` (a dataclass) filled from a TOML table.
 
     Args:
         kind: the config class; its fields' types are enforced.
         table: the values; missing ones keep their defaults.
         where: how messages name the table, e.g. `demo.toml [pretrain]`.
+        default: what missing values are; None: those of the class.
 
     Raises:
         ConfigError: an unknown key (with a suggestion) or a value of the wrong type.
@@ -80,10 +83,21 @@ def build(kind: type[Config], table: dict[str, Any], where: str) -> Config:
     import msgspec
 
     _check_keys(kind, table, where)
+    if default is not None:
+        table = _overlaid(dataclasses.asdict(default), table)  # type: ignore[call-overload]
     try:
         return msgspec.convert(table, kind)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{where}: {error}") from error
+
+
+def _overlaid(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of both, those of `above` where both have one."""
+    merged = below | above
+    for key, value in above.items():
+        if isinstance(value, dict) and isinstance(below.get(key), dict) and below[key]:
+            merged[key] = _overlaid(below[key], value)
+    return merged
 
 
 def to_toml(sections: dict[str, Any], *, comments: bool = True) -> str:
@@ -96,6 +110,13 @@ def to_toml(sections: dict[str, Any], *, comments: bool = True) -> str:
     for name, config in sections.items():
         _write_table(name, config, lines, comments)
     return "\n".join(lines).strip() + "\n"
+
+
+def save_config(path: Path, run: RunConfig, **sections: Any) -> None:
+    """Write the resolved config beside what it produced."""
+    from .indexed_dataset.atomic import write_atomically
+
+    write_atomically(path, to_toml({"run": run, **sections}).encode())
 
 
 def _check_keys(kind: Any, table: Any, where: str) -> None:

@@ -103,16 +103,14 @@ def resolve(config: PreprocessConfig) -> ChatTokenizer:
     content = file.content
     if added:
         content = json.dumps(parsed, ensure_ascii=False, indent=2).encode()
-    special = {"eos_token": eod.eod or "", **_special_tokens(file.settings)}
+    special = {"eos_token": eod.eod or "", **special_tokens(file.settings)}
     tokens = parsed.get("added_tokens") or []
-    # Beside special tokens those that the template writes: a turn that spells one would end it.
-    control = [one["content"] for one in tokens if one["special"] or one["content"] in source]
     recipe = ChatRecipe(
         config=config.chat,
         template=source,
         name=name,
         variables=special,
-        control_tokens=tuple(token for token in control if token.strip()),
+        control_tokens=control_tokens(parsed, source),
         pairs=config.kind == "pairs",
     )
     return ChatTokenizer(
@@ -123,6 +121,16 @@ def resolve(config: PreprocessConfig) -> ChatTokenizer:
         special_tokens=special,
         added=tuple(added),
     )
+
+
+def control_tokens(parsed: Mapping[str, Any], template: str) -> tuple[str, ...]:
+    """Return the tokens of a tokenizer.json that no message may spell as such.
+
+    Beside special tokens they are those that the template writes: a turn with one would end it.
+    """
+    tokens = parsed.get("added_tokens") or []
+    control = [one["content"] for one in tokens if one["special"] or one["content"] in template]
+    return tuple(token for token in control if token.strip())
 
 
 def with_tokenizer(config: PreprocessConfig, chat: ChatTokenizer, folder: Path) -> PreprocessConfig:
@@ -162,7 +170,8 @@ def _own_template(file: TokenizerFile) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _special_tokens(settings: Mapping[str, Any]) -> dict[str, str]:
+def special_tokens(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return bos_token, eos_token, ... of a tokenizer_config.json: name -> token."""
     names = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token")
     found = {}
     for name in (*names, "mask_token"):

@@ -21,18 +21,81 @@ from numpy.typing import NDArray
 from .document_tokens import Dropped, Encoded
 from .tokenizer import Tokenizer
 from .tokenizer_facts import load_library
+from .tokenizer_files import TokenizerFile
 
 _BEFORE = "\n"
 """Stands before a piece while it is encoded: some tokenizers treat the start of a text apart."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Pieces:
+class Pieces:
     """Tokens of one text: ids, and the characters [start, end) that each comes from."""
 
     ids: list[int]
     starts: list[int]
     ends: list[int]
+
+
+class TextEncoder:
+    """Encodes rendered texts with the control tokens that the template wrote, and no others.
+
+    Args:
+        file: of the tokenizer.
+    """
+
+    def __init__(self, file: TokenizerFile) -> None:
+        # Without a post-processor offsets are those of the tokens as they are, spaces included.
+        self._library = load_library(file, False, without_post_processor=True)
+
+    def __call__(self, text: str, literals: Sequence[tuple[int, int]]) -> Pieces:
+        """Encode a text; the characters of `literals` spell control tokens and are none."""
+        if not literals:
+            encoding = self._library.encode(text, add_special_tokens=False)
+            starts, ends = zip(*encoding.offsets, strict=True) if encoding.ids else ((), ())
+            return Pieces(list(encoding.ids), list(starts), list(ends))
+        found = Pieces([], [], [])
+        place = 0
+        for start, end in [*literals, (len(text), len(text))]:
+            self._add(found, text, place, start, as_text=False)
+            self._add(found, text, start, end, as_text=True)
+            place = end
+        return found
+
+    def _add(self, found: Pieces, text: str, start: int, end: int, *, as_text: bool) -> None:
+        """Add the tokens of text[start:end] to those found so far."""
+        if start == end:
+            return
+        before = _BEFORE if start else ""
+        encode = self._encode_as_text if as_text else self._encode_plain
+        ids, spans = encode(before + text[start:end])
+        alone = encode(before)[0] if before else []
+        if ids[: len(alone)] == alone:
+            ids, spans, shift = ids[len(alone) :], spans[len(alone) :], start - len(before)
+        else:  # it joined the piece
+            ids, spans = encode(text[start:end])
+            shift = start
+        found.ids.extend(ids)
+        found.starts.extend(a + shift for a, _ in spans)
+        found.ends.extend(b + shift for _, b in spans)
+
+    def _encode_plain(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        encoding = self._library.encode(text, add_special_tokens=False)
+        return list(encoding.ids), list(encoding.offsets)
+
+    def _encode_as_text(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Encode a spelled-out control token: its characters, whatever tokens were added."""
+        library = self._library
+        normal = text
+        if library.normalizer is not None:
+            normal = library.normalizer.normalize_str(text)
+        splits = [normal]
+        if library.pre_tokenizer is not None:
+            splits = [split for split, _ in library.pre_tokenizer.pre_tokenize_str(normal)]
+        tokens = [token for split in splits for token in library.model.tokenize(split)]
+        ids = [token.id for token in tokens]
+        # All of it is inside one message: every token counts as all of the piece.
+        skip = len(_BEFORE) if text.startswith(_BEFORE) else 0
+        return ids, [(skip, len(text))] * len(ids)
 
 
 class ConversationEncoder:
@@ -47,8 +110,7 @@ class ConversationEncoder:
 
     def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
         self._tokenizer, self._max_tokens = tokenizer, max_tokens
-        # Without a post-processor offsets are those of the tokens as they are, spaces included.
-        self._library = load_library(tokenizer.file, False, without_post_processor=True)
+        self._encode = TextEncoder(tokenizer.file)
 
     def __call__(self, table: pa.Table) -> Encoded:
         """Encode the conversations of a table."""
@@ -89,55 +151,6 @@ class ConversationEncoder:
             special=special,
         )
 
-    def _encode(self, text: str, literals: Sequence[tuple[int, int]]) -> _Pieces:
-        if not literals:
-            encoding = self._library.encode(text, add_special_tokens=False)
-            starts, ends = zip(*encoding.offsets, strict=True) if encoding.ids else ((), ())
-            return _Pieces(list(encoding.ids), list(starts), list(ends))
-        found = _Pieces([], [], [])
-        place = 0
-        for start, end in [*literals, (len(text), len(text))]:
-            self._add(found, text, place, start, as_text=False)
-            self._add(found, text, start, end, as_text=True)
-            place = end
-        return found
-
-    def _add(self, found: _Pieces, text: str, start: int, end: int, *, as_text: bool) -> None:
-        """Add the tokens of text[start:end] to those found so far."""
-        if start == end:
-            return
-        before = _BEFORE if start else ""
-        encode = self._encode_as_text if as_text else self._encode_plain
-        ids, spans = encode(before + text[start:end])
-        alone = encode(before)[0] if before else []
-        if ids[: len(alone)] == alone:
-            ids, spans, shift = ids[len(alone) :], spans[len(alone) :], start - len(before)
-        else:  # it joined the piece
-            ids, spans = encode(text[start:end])
-            shift = start
-        found.ids.extend(ids)
-        found.starts.extend(a + shift for a, _ in spans)
-        found.ends.extend(b + shift for _, b in spans)
-
-    def _encode_plain(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        encoding = self._library.encode(text, add_special_tokens=False)
-        return list(encoding.ids), list(encoding.offsets)
-
-    def _encode_as_text(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Encode a spelled-out control token: its characters, whatever tokens were added."""
-        library = self._library
-        normal = text
-        if library.normalizer is not None:
-            normal = library.normalizer.normalize_str(text)
-        splits = [normal]
-        if library.pre_tokenizer is not None:
-            splits = [split for split, _ in library.pre_tokenizer.pre_tokenize_str(normal)]
-        tokens = [token for split in splits for token in library.model.tokenize(split)]
-        ids = [token.id for token in tokens]
-        # All of it is inside one message: every token counts as all of the piece.
-        skip = len(_BEFORE) if text.startswith(_BEFORE) else 0
-        return ids, [(skip, len(text))] * len(ids)
-
 
 class _Characters:
     """Turns byte places of a text into characters."""
@@ -155,7 +168,7 @@ class _Characters:
         return list(zip(found[::2], found[1::2], strict=True))
 
 
-def _mask(pieces: _Pieces, targets: Sequence[tuple[int, int]]) -> NDArray[np.uint8]:
+def _mask(pieces: Pieces, targets: Sequence[tuple[int, int]]) -> NDArray[np.uint8]:
     """Return uint8[num_tokens]: 1 where a token has a character of the targets."""
     starts, ends = np.array(pieces.starts, np.int64), np.array(pieces.ends, np.int64)
     mask = np.zeros(len(starts), np.uint8)

@@ -32,11 +32,12 @@ def summed_nll(
     first_column: int = 0,
     num_columns: int | None = None,
     chunk_tokens: int = 0,
+    bias_V: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the sum of the labels' negative log-likelihoods (nats) over the true places of mask.
 
-    Equal to `token_nll(hidden @ weight.T, ...).sum()`. The gradients are computed along with it,
-    so call it under `torch.no_grad` where none are wanted. Under tensor parallelism each chunk
+    Equal to `token_nll(hidden @ weight.T + bias, ...).sum()`. The gradients are computed along with
+    it, so call it under `torch.no_grad` where none are wanted. Under tensor parallelism each chunk
     takes two all-reduces; the gradient of `hidden_ND` is this rank's part of a sum.
 
     Args:
@@ -48,6 +49,7 @@ def summed_nll(
         first_column: id of the first row.
         num_columns: rows that are no padding, 0 or more; None: all.
         chunk_tokens: tokens at a time; 0: as many as suit the device.
+        bias_V: added to the logits, a number a row of `weight_VD`; None: nothing is.
 
     Returns:
         float32[] (float64 for float64 hidden states), the same on every rank.
@@ -57,7 +59,15 @@ def summed_nll(
     if chunk_tokens == 0:
         chunk_tokens = default_chunk(weight_VD.shape[0], hidden_ND.device)
     total: torch.Tensor = _SummedNll.apply(  # type: ignore[no-untyped-call]
-        hidden_ND, weight_VD, labels_N, mask_N, tensor, first_column, num_columns, chunk_tokens
+        hidden_ND,
+        weight_VD,
+        bias_V,
+        labels_N,
+        mask_N,
+        tensor,
+        first_column,
+        num_columns,
+        chunk_tokens,
     )
     return total
 
@@ -77,6 +87,7 @@ class _SummedNll(torch.autograd.Function):
         ctx: Any,
         hidden_ND: torch.Tensor,
         weight_VD: torch.Tensor,
+        bias_V: torch.Tensor | None,
         labels_N: torch.Tensor,
         mask_N: torch.Tensor,
         tensor: Ranks,
@@ -89,18 +100,23 @@ class _SummedNll(torch.autograd.Function):
         # rounded to: products are taken of the same values in float32.
         narrow = hidden_ND.dtype if can_multiply(hidden_ND.dtype, hidden_ND.device) else wide
         rounded_VD = weight_VD[:num_columns].detach().to(hidden_ND.dtype).to(narrow)
-        needs_hidden, needs_weight = ctx.needs_input_grad[:2]
+        needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         d_hidden_ND = torch.empty_like(hidden_ND) if needs_hidden else None
         d_weight_VD = torch.zeros_like(weight_VD, dtype=wide) if needs_weight else None
+        d_bias_V = torch.zeros_like(bias_V, dtype=wide) if needs_bias else None
         total = torch.zeros((), dtype=torch.float64, device=hidden_ND.device)
         for start in range(0, hidden_ND.shape[0], chunk_tokens):
             chunk = slice(start, start + chunk_tokens)
             hidden_CD, mask_C = hidden_ND[chunk].to(narrow), mask_N[chunk]
             logits_CV = (hidden_CD @ rounded_VD.T).to(wide)
+            if bias_V is not None:
+                logits_CV += bias_V[:num_columns].detach()
             nll_C, d_logits_CV = _nll_and_gradient(
                 logits_CV, labels_N[chunk] - first_column, mask_C, tensor
             )
             total += nll_C.sum(dtype=torch.float64)
+            if d_bias_V is not None:
+                d_bias_V[:num_columns] += d_logits_CV.T @ mask_C.to(wide)
             d_logits_CV = d_logits_CV.to(narrow)
             # Masked tokens have no gradient: a row each of two small factors, not of the logits.
             keep_C1 = mask_C[:, None]
@@ -113,13 +129,13 @@ class _SummedNll(torch.autograd.Function):
                     d_weight_VD[:num_columns].addmm_(d_logits_CV.T, kept_CD)
                 else:
                     d_weight_VD[:num_columns] += d_logits_CV.T @ kept_CD
-        ctx.save_for_backward(d_hidden_ND, d_weight_VD)
+        ctx.save_for_backward(d_hidden_ND, d_weight_VD, d_bias_V)
         ctx.weight_dtype = weight_VD.dtype
         return total.to(wide)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
-        d_hidden_ND, d_weight_VD = ctx.saved_tensors
+        d_hidden_ND, d_weight_VD, d_bias_V = ctx.saved_tensors
         (scale,) = gradients
         # Looking at a number waits for a GPU, and costs nothing on a CPU.
         if scale.device.type != "cpu" or scale.item() != 1:
@@ -127,9 +143,11 @@ class _SummedNll(torch.autograd.Function):
                 d_hidden_ND = d_hidden_ND * scale.to(d_hidden_ND.dtype)
             if d_weight_VD is not None:
                 d_weight_VD = d_weight_VD * scale
+            if d_bias_V is not None:
+                d_bias_V = d_bias_V * scale
         if d_weight_VD is not None:
             d_weight_VD = d_weight_VD.to(ctx.weight_dtype)
-        return d_hidden_ND, d_weight_VD, *6 * [None]
+        return d_hidden_ND, d_weight_VD, d_bias_V, *6 * [None]
 
 
 def _nll_and_gradient(

@@ -22,6 +22,7 @@ from .chunked_loss import default_chunk
 from .config import PretrainConfig, longest_sequence
 from .held import count_held
 from .launch import choose_device
+from .layers import is_gated
 from .model import pad_vocabulary
 
 _WIDTHS = {"float64": 8, "float32": 4, "bfloat16": 2}
@@ -58,7 +59,8 @@ def estimate_memory(config: PretrainConfig, vocab_size: int, num_ranks: int) -> 
         parts["gathered"] = held.fetched * width
     tokens = training.micro_batch_size * longest_sequence(config.data)
     parts["activations"] = tokens * _activation_bytes(config, width, tensor)
-    if documents_of(config.data) == "separate" and choose_device(config).type == "cpu":
+    has_mask = documents_of(config.data) == "separate" or model.local_window
+    if has_mask and choose_device(config).type == "cpu":
         parts["activations"] += tokens * longest_sequence(config.data)  # the mask
     columns = pad_vocabulary(vocab_size, model.vocab_multiple) // tensor
     chunk = training.loss_chunk_tokens or default_chunk(columns, choose_device(config))
@@ -76,7 +78,7 @@ def _activation_bytes(config: PretrainConfig, width: int, tensor: int) -> float:
     if model.num_experts:
         taken = model.experts_per_token + model.num_shared_experts
         inner_size, entered = taken * model.expert_ffn_size, 1 + 2 * model.experts_per_token
-    matrices = 4 if model.activation == "swiglu" else 2
+    matrices = 4 if is_gated(model) else 2
     if kept == "selective":
         layer = 3 * stream + entered * model.hidden_size + heads + inner_size * 2 / tensor
     else:

@@ -67,6 +67,33 @@ MODELS: dict[str, tuple[ModelConfig, int]] = {
         ),
         250,
     ),
+    "bert": (
+        ModelConfig(
+            **SMALL,
+            causal=False,
+            norm="layer",
+            norm_position="after",
+            embedding_norm=True,
+            token_types=2,
+            positions="learned",
+            max_positions=20,
+            activation="gelu_exact",
+            biases=True,
+        ),
+        250,
+    ),
+    "modernbert": (
+        ModelConfig(
+            **SMALL,
+            causal=False,
+            norm="layer_without_bias",
+            embedding_norm=True,
+            activation="geglu",
+            local_window=4,
+            rope_theta=1000.0,
+        ),
+        250,
+    ),
     "qwen3": (
         ModelConfig(**SMALL, num_kv_heads=2, head_size=12, query_key_norm=True, biases=True),
         250,

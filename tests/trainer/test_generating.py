@@ -60,9 +60,9 @@ def test_a_batch_of_different_lengths_says_what_each_prompt_says_alone(
         torch.randint(0, 90, (length,), generator=chance).tolist() for length in (5, 1, 17, 5, 9)
     ]
 
-    together = continue_rows(model, rows, 20, sampler, 11, range(5))
+    together = continue_rows(model, rows, 20, sampler, {11}, range(5))
 
-    alone = [continue_rows(model, [row], 20, sampler, 11, [i])[0] for i, row in enumerate(rows)]
+    alone = [continue_rows(model, [row], 20, sampler, {11}, [i])[0] for i, row in enumerate(rows)]
     assert together == alone
     assert len({tuple(row) for row in together}) > 1
 

@@ -18,15 +18,16 @@ from gristmill.trainer.parallel import check_experts, check_layout, check_sequen
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 
-DENSE = ("gqa_tied", "untied", "one_kv_head", "two_kv_heads", "gpt2", "qwen3")
+ENCODERS = ("bert", "modernbert")
+DENSE = ("gqa_tied", "untied", "one_kv_head", "two_kv_heads", "gpt2", "qwen3", *ENCODERS)
 MIXTURES = ("experts", "experts_loss")
 LAYOUTS: dict[int, dict[str, tuple[str, ...]]] = {
     # ranks -> layout -> models; the words of a layout stand in parallel_program.layout
     2: {
         "tp2": (*DENSE, *MIXTURES),
-        "tp2-sp": ("gqa_tied", "one_kv_head", "gpt2", "qwen3", "experts_loss"),
+        "tp2-sp": ("gqa_tied", "one_kv_head", "gpt2", "qwen3", *ENCODERS, "experts_loss"),
         "tp1": ("untied", "experts_loss"),
-        "tp1-full": ("gqa_tied", "gpt2", "experts"),
+        "tp1-full": ("gqa_tied", "gpt2", *ENCODERS, "experts"),
         "tp1-ep2": MIXTURES,
     },
     4: {
