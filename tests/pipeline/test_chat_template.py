@@ -142,7 +142,13 @@ def test_ids_and_masks_equal_those_of_transformers(folder: Path, name: str) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gpt2", "qwen3", "llama3", "llama2", "gemma3"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gpt2",
+        *(pytest.param(n, marks=pytest.mark.deep) for n in ("llama2", "llama3", "qwen3", "gemma3")),
+    ],
+)
 def test_masks_of_real_tokenizers_equal_those_of_transformers(tmp_path: Path, name: str) -> None:
     packed = SHARED / f"{name}.json.zst"
     if not packed.is_file():
@@ -168,6 +174,22 @@ def test_a_character_of_several_tokens_at_the_end_of_a_block_counts_whole(folder
     assert encoded.loss_mask is not None
     said = tokenizer.decode(encoded.ids[encoded.loss_mask == 1])
     assert said == " To Kyōto, 京都へ。 🚆"
+
+
+def test_places_by_bytes_and_by_characters_give_the_same(folder: Path) -> None:
+    encoder = ConversationEncoder(Tokenizer(str(folder)), 0)
+    for source, control in TEMPLATES.values():
+        variables = {"eos_token": "<|endoftext|>", "bos_token": "<|endoftext|>"}
+        table = rows(ChatTemplate(source, variables, control), CONVERSATIONS)
+        assert encoder._places is not None
+        fast = encoder(table)
+        slow_encoder = ConversationEncoder(Tokenizer(str(folder)), 0)
+        slow_encoder._places = None
+        slow = slow_encoder(table)
+        assert fast.loss_mask is not None
+        assert slow.loss_mask is not None
+        assert fast.ids.tolist() == slow.ids.tolist()
+        assert fast.loss_mask.tolist() == slow.loss_mask.tolist()
 
 
 def test_the_end_of_turn_is_learnt_and_the_prompt_is_not(folder: Path) -> None:
