@@ -30,6 +30,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "fasttext",
             "ftfy",
             "jinja2",
+            "ray",
         },
     },
     "trainer": {
@@ -40,7 +41,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
 LAZY = {
     "indexed_dataset": {"kernels", "fsspec"},
     "kernels": set(),
-    "pipeline": {"datasets", "fasttext", "ftfy"},
+    "pipeline": {"datasets", "fasttext", "ftfy", "ray"},
 }
 ROOF = {f"gristmill.{path.stem}" for path in ROOT.glob("*.py")} - {"gristmill.__init__"}
 TEXT_FILES = {"sampling.py"}  # trainer files where text is made or read
