@@ -14,7 +14,7 @@ from .grid import Ranks
 from .layers import Linear, RMSNorm
 from .parallel import enter, shares_kv_heads
 from .places import Places, attend
-from .products import can_multiply, product
+from .products import can_multiply
 from .rotary import rotate
 
 
@@ -107,11 +107,7 @@ class Attention(nn.Module):
         if not self.shares_kv_heads:
             projected: torch.Tensor = linear(x_BTD)
             return projected
-        first, count = self.kv_head * self.head_width, self.head_width
-        bias = None
-        if linear.bias is not None:
-            bias = linear.bias.narrow(0, first, count)
-        return product(x_BTD, linear.weight.narrow(0, first, count), bias)
+        return linear.some_outputs(x_BTD, self.kv_head * self.head_width, self.head_width)
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
         """Turn [B, T, heads * E] into [B, heads, T, E]."""

@@ -114,6 +114,11 @@ class CheckpointState:
 
 
 def weights_of(model: Transformer) -> dict[str, torch.Tensor]:
-    """Return what this rank holds of each parameter and buffer, in the model's memory."""
+    """Return what this rank holds of each parameter and buffer, in the model's memory.
+
+    Where only some parameters are trained (lora.py), these alone: the others do not change.
+    """
     named = (*model.named_parameters(), *model.named_buffers())
+    if not all(parameter.requires_grad for parameter in model.parameters()):
+        named = tuple((name, tensor) for name, tensor in named if tensor.requires_grad)
     return {name: local_part(tensor) for name, tensor in named}

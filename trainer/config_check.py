@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .config import PretrainConfig
+from .config_lora import check_lora
 from .config_masking import check_masking_config
 from .config_model import check_model
 
@@ -20,7 +21,6 @@ def check(config: PretrainConfig) -> None:
         "model.num_heads": model.num_heads,
         "model.vocab_multiple": model.vocab_multiple,
         "data.sequence_length": config.data.sequence_length,
-        "training.num_steps": training.num_steps,
         "training.global_batch_size": training.global_batch_size,
         "training.micro_batch_size": training.micro_batch_size,
         "parallel.tensor_parallel_size": parallel.tensor_parallel_size,
@@ -51,6 +51,8 @@ def check(config: PretrainConfig) -> None:
         "optimizer.clip_norm": config.optimizer.clip_norm,
         "optimizer.spike_factor": config.optimizer.spike_factor,
         "optimizer.max_skipped_steps": config.optimizer.max_skipped_steps,
+        "training.num_steps": training.num_steps,
+        "training.num_epochs": training.num_epochs,
         "training.initial_batch_size": training.initial_batch_size,
         "training.batch_warmup_tokens": training.batch_warmup_tokens,
         "training.loss_chunk_tokens": training.loss_chunk_tokens,
@@ -74,7 +76,14 @@ def check(config: PretrainConfig) -> None:
     for name, number in not_negative.items():
         if number < 0:
             raise ValueError(f"{name} is {number}: it must not be negative")
+    if (training.num_steps > 0) == (training.num_epochs > 0):
+        raise ValueError(
+            f"training.num_steps is {training.num_steps} and training.num_epochs is "
+            f"{training.num_epochs:g}: one of them says how long the training is, and the other is "
+            "0. Set them so"
+        )
     check_model(model)
+    check_lora(config.lora, training.init_from, config.optimizer.kind)
     if not training.init_from:  # which says whether it is an encoder
         check_masking_config(config.masking, model.causal)
     initial, final = training.initial_batch_size, training.global_batch_size

@@ -135,7 +135,8 @@ def open_data(config: PretrainConfig, output: Path) -> TrainingData:
             group: SampleDataset(
                 shards,
                 config.data.sequence_length,
-                order="sequential",
+                # Bins of whole documents are scored as they are trained on: none is cut.
+                order="best_fit" if config.data.order == "best_fit" else "sequential",
                 documents=documents_of(config.data),
                 eod_id=eod_id,
             )

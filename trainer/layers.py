@@ -16,12 +16,18 @@ from .products import product
 
 
 class Linear(nn.Module):
-    """y = x Wᵀ + b, computed in the number format of x while W and b rest in their own."""
+    """y = x Wᵀ + b, computed in the number format of x while W and b rest in their own.
+
+    With low-rank matrices beside W (lora.py) it is x Wᵀ + b + scale * x Aᵀ Bᵀ.
+    """
 
     def __init__(self, num_inputs: int, num_outputs: int, bias: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(num_outputs, num_inputs))
         self.bias = nn.Parameter(torch.empty(num_outputs)) if bias else None
+        self.lora_a: nn.Parameter | None = None
+        self.lora_b: nn.Parameter | None = None
+        self.lora_scale = 0.0
 
     def forward(
         self, x: torch.Tensor, partial: Ranks | None = None, sequence_parallel: bool = False
@@ -34,9 +40,22 @@ class Linear(nn.Module):
             sequence_parallel: with `partial`: return this rank's part of the sequence.
         """
         if partial is None or partial.group is None:
-            return product(x, self.weight, self.bias)
-        y = leave(product(x, self.weight), partial, sequence_parallel)
+            return self._adapted(x, product(x, self.weight, self.bias))
+        y = leave(self._adapted(x, product(x, self.weight)), partial, sequence_parallel)
         return y if self.bias is None else y + self.bias.to(x.dtype)
+
+    def some_outputs(self, x: torch.Tensor, first: int, count: int) -> torch.Tensor:
+        """Return `count` of the outputs, from `first` on."""
+        bias = None if self.bias is None else self.bias.narrow(0, first, count)
+        y = product(x, self.weight.narrow(0, first, count), bias)
+        return self._adapted(x, y, first)
+
+    def _adapted(self, x: torch.Tensor, y: torch.Tensor, first: int = 0) -> torch.Tensor:
+        """Return y with what the low-rank matrices add to outputs `first` and following."""
+        if self.lora_a is None or self.lora_b is None:
+            return y
+        rows = self.lora_b.narrow(0, first, y.shape[-1])
+        return y + self.lora_scale * product(product(x, self.lora_a), rows)
 
 
 class RMSNorm(nn.Module):

@@ -317,11 +317,15 @@ def initialize(model: Transformer, seed: int) -> None:
         std = config.init_std
         if module in ("output", "down") or kind == "down":
             std /= math.sqrt(2 * config.num_layers)
-        key = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(key, "little") >> 1)
         full = torch.empty(where[name].full_shape(parameter.shape), dtype=torch.float32)
-        full.normal_(0, std, generator=generator)
+        full.normal_(0, std, generator=generator_of(seed, name))
         assign(parameter, where[name].slice(full))
+
+
+def generator_of(seed: int, name: str) -> torch.Generator:
+    """Return the generator of a parameter's initial values, the same in every layout."""
+    key = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(key, "little") >> 1)
 
 
 def count_parameters(config: ModelConfig, vocab_size: int) -> int:

@@ -104,6 +104,14 @@ def placement(
         return Placement()
     if module in ("key", "value") and shares_kv_heads(config, tensor):
         return Placement(is_partial=True)  # the other ranks use other heads, or the same
+    if kind in ("lora_a", "lora_b"):
+        # One of the pair is cut as its matrix is; the other is whole, and every rank has the part
+        # of its gradient that comes of its own outputs, or inputs.
+        if kind == "lora_a":
+            return Placement(cut(1, tensor) if module in _INPUT_COLUMNS else None,
+                             is_partial=module in _OUTPUT_ROWS)  # fmt: skip
+        return Placement(cut(0, tensor) if module in _OUTPUT_ROWS else None,
+                         is_partial=module in _INPUT_COLUMNS)  # fmt: skip
     if module in _OUTPUT_ROWS:
         return Placement(cut(0, tensor))
     if module in _INPUT_COLUMNS and kind == "weight":
