@@ -44,13 +44,13 @@ def estimate_memory(config: PretrainConfig, vocab_size: int, num_ranks: int) -> 
     parallel, training, model = config.parallel, config.training, config.model
     tensor = parallel.tensor_parallel_size
     copies = parallel.data_parallel_size or max(1, num_ranks // tensor)
-    held = count_held(model, vocab_size, parallel, copies)
+    held = count_held(model, vocab_size, parallel, copies, config.lora)
     rest = 8 if training.precision == "float64" else 4
     width = _WIDTHS[training.precision]
-    states = 2 * held.own - (held.own_in_blocks if config.optimizer.kind == "muon" else 0)
+    states = 2 * held.trained - (held.own_in_blocks if config.optimizer.kind == "muon" else 0)
     parts = {
         "weights": float(held.own * rest),
-        "gradients": float(held.own * rest),
+        "gradients": float(held.trained * rest),
         "optimizer": float(states * rest),
     }
     if width < rest:
