@@ -32,9 +32,9 @@ def for_conversations(config: PreprocessConfig) -> PreprocessConfig:
         "clean.redaction": clean.redaction != usual.redaction,
         "clean.annotate (or a filter that counts words or scores)": clean.annotate
         != usual.annotate,
-        "passages": "off" != config.passages.lines
-        or "off" != config.passages.paragraphs
-        or "off" != config.passages.spans,
+        "passages": config.passages.lines != "off"
+        or config.passages.paragraphs != "off"
+        or config.passages.spans != "off",
         "rehydration": config.rehydration.mode != "off",
         "filters.decontamination": bool(config.filters.decontamination.evaluations),
         "dedup.against": bool(config.dedup.against),
@@ -62,8 +62,8 @@ def for_conversations(config: PreprocessConfig) -> PreprocessConfig:
             )
         if source.text_key not in ("text", WHOLE_ROW):
             raise ValueError(
-                f"{where}: text_key is for texts; name the fields of a row in chat.messages_key, or "
-                "in the source's task"
+                f"{where}: text_key is for texts; name the fields of a row in chat.messages_key, "
+                "or in the source's task"
             )
         TaskReader(source.task, "")
         for pair in source.task.language_pairs:

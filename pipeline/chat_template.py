@@ -83,7 +83,9 @@ class ChatTemplate:
             raise ChatTemplateError(
                 f"{name} is not a Jinja template: line {error.lineno}: {error.message}"
             ) from error
-        self.has_generation_blocks = re.search(r"\{%[-+]?\s*generation\s*[-+]?%\}", source) is not None
+        self.has_generation_blocks = (
+            re.search(r"\{%[-+]?\s*generation\s*[-+]?%\}", source) is not None
+        )
         longest_first = sorted(control_tokens, key=len, reverse=True)
         self._control = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
 
@@ -146,9 +148,7 @@ class ChatTemplate:
             found = end if is_literal or text[match.end() : end].strip() else match.end()
         return found
 
-    def _fill(
-        self, messages: Sequence[Message], tools: Sequence[Any] | None, prompt: bool
-    ) -> str:
+    def _fill(self, messages: Sequence[Message], tools: Sequence[Any] | None, prompt: bool) -> str:
         try:
             return self._template.render(
                 messages=messages,

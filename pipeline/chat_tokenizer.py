@@ -44,6 +44,20 @@ class ChatTokenizer:
     added: tuple[str, ...]
     """Control tokens that the given tokenizer did not have."""
 
+    def describe(self) -> list[str]:
+        """Return what the user should know of it, a line each."""
+        how = (
+            "its generation blocks"
+            if self.recipe.open().has_generation_blocks
+            else ("what a turn adds to the prompt (it has no generation blocks)")
+        )
+        lines = [f"Conversations are rendered with {self.recipe.name}; loss is on {how}."]
+        if self.added:
+            lines.append(f"The tokenizer gets the control tokens {', '.join(self.added)}.")
+        ends = f"the token {self.end_of_turn}" if self.end_of_turn else "no control token"
+        lines.append(f"A turn of the assistant ends with {ends}, a document with {self.eod}.")
+        return lines
+
     def write(self, folder: Path) -> Path:
         """Write the folder that stands for the tokenizer from here on; return it."""
         settings = {
@@ -76,8 +90,9 @@ def resolve(config: PreprocessConfig) -> ChatTokenizer:
     """
     if not config.tokenizer.path:
         raise TokenizerError(
-            f'kind = "{config.kind}" needs the tokenizer of the model that is to be fine-tuned: set '
-            "tokenizer.path to the folder `tokenizer` of its checkpoint, or to its tokenizer.json"
+            f'kind = "{config.kind}" needs the tokenizer of the model that is to be fine-tuned: '
+            "set tokenizer.path to the folder `tokenizer` of its checkpoint, or to its "
+            "tokenizer.json"
         )
     file = read_tokenizer_file(config.tokenizer.path)
     eod = Tokenizer(config.tokenizer.path, eod=config.tokenizer.eod)

@@ -254,7 +254,8 @@ def _check_carried(file: SourceFile, schema: pa.Schema) -> None:
     if missing:
         raise ValueError(
             f"{file.path} has no column {', '.join(map(repr, missing))} to carry through; its "
-            f"columns are {', '.join(schema.names)}. Correct `columns` of source {file.source_name!r}"
+            f"columns are {', '.join(schema.names)}. Correct `columns` of source "
+            f"{file.source_name!r}"
         )
 
 

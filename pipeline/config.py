@@ -215,10 +215,10 @@ class PreprocessConfig:
     """From sources to indexed datasets: read, clean, dedup, tokenize, pack."""
 
     kind: Literal["text", "chat", "pairs"] = "text"
-    """text: to pretrain on. chat, pairs: to fine-tune on, rendered with a chat template, with a loss
-    mask; rows are conversations (chat), or fields that make a prompt and its completion (pairs; in
-    chat those of sources with a `task`). Near duplicates are not looked for in these: short
-    conversations with the same prompt look alike. Equal ones are removed."""
+    """text: to pretrain on. chat, pairs: to fine-tune on, rendered with a chat template, with a
+    loss mask; rows are conversations (chat), or fields that make a prompt and its completion
+    (pairs; in chat those of sources with a `task`). Near duplicates are not looked for in these:
+    short conversations with the same prompt look alike. Equal ones are removed."""
     sources: tuple[SourceConfig, ...] = ()
     """Where documents come from: `[[preprocess.sources]]`, one table each."""
     chat: ChatConfig = field(default_factory=ChatConfig)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ from .chat_template import (
 from .cleaner import why_not
 from .config import CleanConfig
 from .conversations import Conversation, NoConversationError, TaskReader, read_messages
-from .documents import UNKNOWN_LANGUAGE, document_schema
+from .documents import document_schema
 from .language import normalize_language
 from .normalize import Normalizer
 from .sources import SourceFile
@@ -113,7 +113,7 @@ class ConversationCleaner:
                         reason=error.reason,
                         detail=str(error),
                         input_id=input_ids[index],
-                        language=codes[index],
+                        language=_language(codes[index], one.languages),
                         id=row_id,
                         text_bytes=len(text),
                         excerpt=row[:EXCERPT_BYTES].decode("utf-8", "ignore"),
@@ -123,10 +123,8 @@ class ConversationCleaner:
             kept.append(index)
             ids.append(row_id)
             texts.append(text)
-            language = normalize_language(file.language or codes[index] or "")
-            if language == UNKNOWN_LANGUAGE and one.languages:
-                language = one.languages[-1]  # of a translation, what the answer is in
-            languages.append(language)
+            code = _language(codes[index], one.languages)
+            languages.append(normalize_language(file.language or code or ""))
             self._add(columns, one, rendered)
         dropped.sort(key=lambda one: one.origin_offset)
         raw = raw.take(pa.array(kept, pa.int64()))
@@ -200,6 +198,11 @@ def conversation_schema(columns: tuple[str, ...]) -> pa.Schema:
     for field in CONVERSATION_FIELDS:
         schema = schema.append(field)
     return schema
+
+
+def _language(code: str | None, named: Sequence[str]) -> str | None:
+    """Return what the row says, else what the answer of a translation is in."""
+    return code if code or not named else named[-1]
 
 
 def _in_bytes(text: str, spans: list[Span]) -> list[int]:

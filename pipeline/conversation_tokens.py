@@ -1,100 +1,37 @@
 """A table of rendered conversations in; token ids and a loss mask out.
 
-`tokenizers` itself encodes, because it alone says which characters a token comes from. A token
-belongs to the targets if any character of it does, as in transformers' assistant mask.
+A token belongs to the targets if any part of it does, as in transformers' assistant mask (which of
+a character of several tokens at the end of a block takes the first alone; here it counts whole).
+Which part of the text a token is follows from its bytes where the tokenizer is byte-level
+(`byte_places.py`), else `tokenizers` says it, many times slower.
+
 Where a message spells a control token, the text is cut there and that piece is encoded without
 added tokens, as transformers does when it sanitizes them (`sanitize_control_tokens`).
 """
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from .byte_places import BytePlaces
+from .chat_template import Span
 from .document_tokens import Dropped, Encoded
+from .text_column import text_arrays
 from .tokenizer import Tokenizer
 from .tokenizer_facts import load_library
-from .tokenizer_files import TokenizerFile
 
 _BEFORE = "\n"
 """Stands before a piece while it is encoded: some tokenizers treat the start of a text apart."""
 
-
-@dataclass(frozen=True, slots=True)
-class Pieces:
-    """Tokens of one text: ids, and the characters [start, end) that each comes from."""
-
-    ids: list[int]
-    starts: list[int]
-    ends: list[int]
-
-
-class TextEncoder:
-    """Encodes rendered texts with the control tokens that the template wrote, and no others.
-
-    Args:
-        file: of the tokenizer.
-    """
-
-    def __init__(self, file: TokenizerFile) -> None:
-        # Without a post-processor offsets are those of the tokens as they are, spaces included.
-        self._library = load_library(file, False, without_post_processor=True)
-
-    def __call__(self, text: str, literals: Sequence[tuple[int, int]]) -> Pieces:
-        """Encode a text; the characters of `literals` spell control tokens and are none."""
-        if not literals:
-            encoding = self._library.encode(text, add_special_tokens=False)
-            starts, ends = zip(*encoding.offsets, strict=True) if encoding.ids else ((), ())
-            return Pieces(list(encoding.ids), list(starts), list(ends))
-        found = Pieces([], [], [])
-        place = 0
-        for start, end in [*literals, (len(text), len(text))]:
-            self._add(found, text, place, start, as_text=False)
-            self._add(found, text, start, end, as_text=True)
-            place = end
-        return found
-
-    def _add(self, found: Pieces, text: str, start: int, end: int, *, as_text: bool) -> None:
-        """Add the tokens of text[start:end] to those found so far."""
-        if start == end:
-            return
-        before = _BEFORE if start else ""
-        encode = self._encode_as_text if as_text else self._encode_plain
-        ids, spans = encode(before + text[start:end])
-        alone = encode(before)[0] if before else []
-        if ids[: len(alone)] == alone:
-            ids, spans, shift = ids[len(alone) :], spans[len(alone) :], start - len(before)
-        else:  # it joined the piece
-            ids, spans = encode(text[start:end])
-            shift = start
-        found.ids.extend(ids)
-        found.starts.extend(a + shift for a, _ in spans)
-        found.ends.extend(b + shift for _, b in spans)
-
-    def _encode_plain(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        encoding = self._library.encode(text, add_special_tokens=False)
-        return list(encoding.ids), list(encoding.offsets)
-
-    def _encode_as_text(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Encode a spelled-out control token: its characters, whatever tokens were added."""
-        library = self._library
-        normal = text
-        if library.normalizer is not None:
-            normal = library.normalizer.normalize_str(text)
-        splits = [normal]
-        if library.pre_tokenizer is not None:
-            splits = [split for split, _ in library.pre_tokenizer.pre_tokenize_str(normal)]
-        tokens = [token for split in splits for token in library.model.tokenize(split)]
-        ids = [token.id for token in tokens]
-        # All of it is inside one message: every token counts as all of the piece.
-        skip = len(_BEFORE) if text.startswith(_BEFORE) else 0
-        return ids, [(skip, len(text))] * len(ids)
+_Masked = tuple[NDArray[Any], NDArray[np.uint8]]
+"""Ids of a document and the mask of each."""
 
 
 class ConversationEncoder:
@@ -109,36 +46,46 @@ class ConversationEncoder:
 
     def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
         self._tokenizer, self._max_tokens = tokenizer, max_tokens
-        self._encode = TextEncoder(tokenizer.file)
+        self._places: BytePlaces | None = None
+        parsed = tokenizer.file.parse()
+        if tokenizer.engine == "gristmill" and BytePlaces.are_known(parsed):
+            self._places = BytePlaces(parsed, tokenizer.vocab_size)
+
+    @functools.cached_property
+    def _library(self) -> Any:
+        # Without a post-processor offsets are those of the tokens as they are, spaces included.
+        return load_library(self._tokenizer.file, False, without_post_processor=True)
 
     def __call__(self, table: pa.Table) -> Encoded:
         """Encode the conversations of a table."""
-        texts = table["text"].to_pylist()
-        targets = table["target_spans"].to_pylist()
-        literals = table["literal_spans"].to_pylist()
+        targets: list[list[int]] = table["target_spans"].to_pylist()
+        literals: list[list[int]] = table["literal_spans"].to_pylist()
+        found = self._by_bytes(table, targets, literals)
         ids: list[NDArray[Any]] = []
         masks: list[NDArray[np.uint8]] = []
         special: Counter[str] = Counter()
         too_long: dict[int, str] = {}
-        for row, text in enumerate(texts):
-            to_char = _Characters(text)
-            spelled = [text[a:b] for a, b in to_char.spans(literals[row])]
-            pieces = self._encode(text, to_char.spans(literals[row]))
-            numbers = np.array(pieces.ids, np.int64)
-            mask = _mask(pieces, to_char.spans(targets[row]))
+        for row in range(table.num_rows):
+            one = found.get(row)
+            if one is None:
+                text = table["text"][row].as_py()
+                one = self._by_characters(text, targets[row], literals[row])
+            numbers, mask = one
             if len(numbers) == 0 or numbers[-1] != self._tokenizer.eod_id:
                 numbers = np.append(numbers, self._tokenizer.eod_id)
                 mask = np.append(mask, np.uint8(0))
             if 0 < self._max_tokens < len(numbers):
                 too_long[row] = f"{len(numbers)} tokens; chat.max_tokens is {self._max_tokens}"
                 continue
-            special.update(spelled)
+            if literals[row]:
+                raw = table["text"][row].as_py().encode()
+                special.update(raw[a:b].decode() for a, b in _pairs(literals[row]))
             ids.append(numbers.astype(self._tokenizer.dtype))
             masks.append(mask)
-        which = np.zeros(table.num_rows, np.bool_)
-        which[list(too_long)] = True
         dropped = []
         if too_long:
+            which = np.zeros(table.num_rows, np.bool_)
+            which[list(too_long)] = True
             dropped = [Dropped(reason="too_long", which=which, details=list(too_long.values()))]
             table = table.filter(pa.array(~which))
         return Encoded(
@@ -150,6 +97,78 @@ class ConversationEncoder:
             special=special,
         )
 
+    def _by_bytes(
+        self, table: pa.Table, targets: list[list[int]], literals: list[list[int]]
+    ) -> dict[int, _Masked]:
+        """Return row -> ids and mask of the documents whose tokens are their bytes."""
+        rows = [row for row, places in enumerate(literals) if not places]
+        if self._places is None or not rows:
+            return {}
+        data, offsets = text_arrays(table["text"].take(pa.array(rows)))
+        data, offsets = data[offsets[0] : offsets[-1]], offsets - offsets[0]
+        ids, bounds = self._tokenizer.encode(data, offsets)
+        ends, is_exact = self._places.ends(ids, bounds, data, offsets)
+        found = {}
+        for number in np.flatnonzero(is_exact).tolist():
+            part = slice(int(bounds[number]), int(bounds[number + 1]))
+            lasts = ends[part]
+            starts = np.concatenate([[0], lasts[:-1]])
+            mask = _mask(starts, lasts, _pairs(targets[rows[number]]))
+            found[rows[number]] = ids[part], mask
+        return found
+
+    def _by_characters(self, text: str, targets: list[int], literals: list[int]) -> _Masked:
+        """Return ids and mask of a document as `tokenizers` has them."""
+        to_character = _Characters(text)
+        ids: list[int] = []
+        places: list[Span] = []
+        place = 0
+        for start, end in [*to_character.spans(literals), (len(text), len(text))]:
+            self._add(ids, places, text, (place, start), as_text=False)
+            self._add(ids, places, text, (start, end), as_text=True)
+            place = end
+        bounds = np.array(places, np.int64).reshape(-1, 2)
+        mask = _mask(bounds[:, 0], bounds[:, 1], to_character.spans(targets))
+        return np.array(ids, np.int64), mask
+
+    def _add(
+        self, ids: list[int], places: list[Span], text: str, piece: Span, *, as_text: bool
+    ) -> None:
+        """Add the tokens of a piece of the text to those found so far."""
+        start, end = piece
+        if start == end:
+            return
+        encode = self._encode_as_text if as_text else self._encode_plain
+        before = _BEFORE if start else ""
+        found, spans = encode(before + text[start:end])
+        alone = encode(before)[0] if before else []
+        shift = start - len(before)
+        if found[: len(alone)] == alone:
+            found, spans = found[len(alone) :], spans[len(alone) :]
+        else:  # it joined the piece
+            found, spans = encode(text[start:end])
+            shift = start
+        ids.extend(found)
+        places.extend((first + shift, last + shift) for first, last in spans)
+
+    def _encode_plain(self, text: str) -> tuple[list[int], list[Span]]:
+        encoding = self._library.encode(text, add_special_tokens=False)
+        return list(encoding.ids), list(encoding.offsets)
+
+    def _encode_as_text(self, text: str) -> tuple[list[int], list[Span]]:
+        """Encode a spelled-out control token: its characters, whatever tokens were added."""
+        library = self._library
+        normal = text
+        if library.normalizer is not None:
+            normal = library.normalizer.normalize_str(text)
+        splits = [normal]
+        if library.pre_tokenizer is not None:
+            splits = [split for split, _ in library.pre_tokenizer.pre_tokenize_str(normal)]
+        tokens = [token for split in splits for token in library.model.tokenize(split)]
+        # All of it is inside one message: every token counts as all of the piece.
+        whole = (len(_BEFORE) if text.startswith(_BEFORE) else 0, len(text))
+        return [token.id for token in tokens], [whole] * len(tokens)
+
 
 class _Characters:
     """Turns byte places of a text into characters."""
@@ -160,17 +179,22 @@ class _Characters:
             raw = np.frombuffer(text.encode(), np.uint8)
             self._starts = np.append(np.flatnonzero((raw & 0xC0) != 0x80), len(raw))
 
-    def spans(self, places: Sequence[int]) -> list[tuple[int, int]]:
+    def spans(self, places: Sequence[int]) -> list[Span]:
         found = list(places)
         if self._starts is not None and found:
             found = np.searchsorted(self._starts, found).tolist()
-        return list(zip(found[::2], found[1::2], strict=True))
+        return _pairs(found)
 
 
-def _mask(pieces: Pieces, targets: Sequence[tuple[int, int]]) -> NDArray[np.uint8]:
-    """Return uint8[num_tokens]: 1 where a token has a character of the targets."""
-    starts, ends = np.array(pieces.starts, np.int64), np.array(pieces.ends, np.int64)
+def _pairs(places: Sequence[int]) -> list[Span]:
+    return list(zip(places[::2], places[1::2], strict=True))
+
+
+def _mask(
+    starts: NDArray[np.int64], ends: NDArray[np.int64], targets: Sequence[Span]
+) -> NDArray[np.uint8]:
+    """Return uint8[num_tokens]: 1 where a token [start, end) has a part of the targets."""
     mask = np.zeros(len(starts), np.uint8)
     for first, last in targets:
-        mask[(ends > first) & (starts < last)] = 1
+        mask[np.searchsorted(ends, first, side="right") : np.searchsorted(starts, last)] = 1
     return mask

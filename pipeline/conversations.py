@@ -65,9 +65,9 @@ LANGUAGE = "language"
 class NoConversationError(ValueError):
     """A row holds no conversation: `reason` is a key of documents.REASONS."""
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: str, detail: str, languages: Sequence[str] = ()) -> None:
         super().__init__(detail)
-        self.reason = reason
+        self.reason, self.languages = reason, languages
 
 
 @dataclass(kw_only=True, slots=True)
@@ -155,7 +155,9 @@ class TaskReader:
         if self._pairs:
             pair = "-".join(language.split("_")[0] for language in languages)
             if pair not in self._pairs:
-                raise NoConversationError("other_language_pair", f"the languages are {pair!r}")
+                raise NoConversationError(
+                    "other_language_pair", f"the languages are {pair!r}", languages
+                )
         for role, content in (("prompt", prompt), ("completion", completion)):
             if not content.strip():
                 raise NoConversationError("empty_turn", f"the {role} is empty")
@@ -239,8 +241,9 @@ def _content(value: Any, number: int) -> str:
         return ""
     if isinstance(value, list):
         texts = [part.get("text") if isinstance(part, dict) else part for part in value]
-        if all(isinstance(text, str) for text in texts):
-            return "".join(texts)
+        strings = [text for text in texts if isinstance(text, str)]
+        if len(strings) == len(texts):
+            return "".join(strings)
     if not isinstance(value, str):
         raise NoConversationError("empty_turn", f"turn {number} holds {_kind(value)}, not text")
     return value

@@ -47,8 +47,10 @@ class Encoded:
 class Encoder(Protocol):
     """Makes tokens of documents."""
 
-    columns: tuple[str, ...]
-    """Columns of documents/ that it needs beside those of every document."""
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of documents/ that it needs beside those of every document."""
+        ...
 
     def __call__(self, table: pa.Table) -> Encoded:
         """Encode the documents of a table (with the column `lost`, bytes that were cut)."""

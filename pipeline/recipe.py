@@ -1,9 +1,9 @@
 """The recipe: sources in, indexed datasets out, one stage after the other on this page.
 
 read, clean -> filters -> dedup -> tokenizer -> tokenize -> pack. Of fine-tuning data `clean` also
-renders the conversations, and after pack those held out are written as they are. Each stage leaves finished files
-and markers in the output folder and skips what is done, so the same call resumes after any
-interruption.
+renders the conversations, and after pack those held out are written as they are. Each stage
+leaves finished files and markers in the output folder and skips what is done, so the same call
+resumes after any interruption.
 """
 
 from __future__ import annotations
@@ -104,6 +104,8 @@ def preprocess(
         pack.refuse_foreign_prefixes(output)
         on_start()
         if chat is not None:
+            for line in chat.describe():
+                logger.info("%s", line)
             config = chat_tokenizer.with_tokenizer(
                 config, chat, chat.write(output / "work" / "chat-tokenizer")
             )

@@ -369,18 +369,9 @@ def _sum(tallies: Iterable[Tally]) -> Tally:
     total = Tally()
     dropped: dict[str, int] = defaultdict(int)
     for tally in tallies:
-        for name in (
-            "documents_in",
-            "kept",
-            "text_bytes",
-            "tokens",
-            "target_tokens",
-            "validation_documents",
-            "validation_tokens",
-            "cut_documents",
-            "cut_bytes",
-        ):
-            setattr(total, name, getattr(total, name) + getattr(tally, name))
+        for name in Tally.__slots__:
+            if name != "dropped":
+                setattr(total, name, getattr(total, name) + getattr(tally, name))
         for reason, documents in tally.dropped.items():
             dropped[reason] += documents
     total.dropped = dict(dropped)

@@ -252,6 +252,8 @@ def _table(
     headings = ["kept text"]
     if has_tokens:
         headings += ["tokens", "bytes per token"]
+        if report.total.target_tokens:
+            headings.append("tokens with loss")
         if noun == "language":
             headings.append("validation documents")
     scores: list[str] = []
@@ -264,6 +266,8 @@ def _table(
         if has_tokens:
             ratio = f"{tally.text_bytes / tally.tokens:.2f}" if tally.tokens else "-"
             figures += [f"{tally.tokens:,}", ratio]
+            if report.total.target_tokens:
+                figures.append(f"{tally.target_tokens:,}")
             if noun == "language":
                 figures.append(f"{tally.validation_documents:,}")
         for column in scores:

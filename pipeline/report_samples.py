@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,15 @@ class Sample:
     """What a reject file says about it."""
     other: Mapping[str, Any] | None = None
     """The document that it is a copy of: columns of documents/, `text` cut likewise."""
+    targets: Sequence[int] = ()
+    """Of a conversation the bytes of its text that the assistant says: start, end, start, ..."""
+
+    def parts(self, characters: int) -> list[tuple[str, bool]]:
+        """Return the beginning of the text in parts: (text, whether the assistant says it)."""
+        text = (self.text or "")[:characters].encode()
+        bounds = [0, *(min(place, len(text)) for place in self.targets), len(text)]
+        pieces = [text[a:b].decode(errors="ignore") for a, b in pairwise(bounds)]
+        return [(piece, n % 2 == 1) for n, piece in enumerate(pieces) if piece]
 
     @property
     def facts(self) -> list[tuple[str, Any]]:
@@ -168,6 +177,7 @@ def _sample(row: dict[str, Any], found: Mapping[str, Any], rejected: Mapping[str
         text=text,
         detail=str(rejected.get("detail") or ""),
         other=found.get(row["duplicate_of"] or "") if row["reason"] else None,
+        targets=document.get("target_spans", ()),
     )
 
 

@@ -1,8 +1,9 @@
 """Sorted runs, the hand-over from tokenize to pack: token ids of one unit's documents, in order.
 
 RUN.bin holds the tokens (EOD included), RUN.npy one row a document (`RUN_DTYPE`), RUN.json the
-names that the numbers stand for, RUN.mask, where the documents have one, their loss mask. Rows, and so the tokens, are sorted by language, source,
-placement key, file and offset: what pack takes out is contiguous in each run.
+names that the numbers stand for, RUN.mask, where the documents have one, their loss mask. Rows, and
+so the tokens, are sorted by language, source, placement key, file and offset: what pack takes out
+is contiguous in each run.
 """
 
 from __future__ import annotations

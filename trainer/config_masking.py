@@ -25,8 +25,8 @@ class MaskingConfig:
     leading space of byte-level and SentencePiece tokenizers; each character of scripts without
     spaces is a word)."""
     mask_token: str = ""
-    """Text of the mask token. Empty: [MASK] or <mask> where the tokenizer has one; else an id is
-    added to the model's vocabulary, and an export adds [MASK] to the tokenizer."""
+    """Text of the mask token. Empty: [MASK] or <mask> where the tokenizer has one, else its last
+    <|reserved_N|>, else an id added to the model's vocabulary; an export calls these [MASK]."""
 
 
 def check_masking_config(masking: MaskingConfig, causal: bool) -> None:

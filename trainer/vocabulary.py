@@ -15,6 +15,7 @@ would be one.
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,8 +25,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-ADDED_MASK_TOKEN = "[MASK]"
-"""Text of the mask token of models whose tokenizer has none."""
+MASK_TOKEN = "[MASK]"
+"""Text of the mask token of models whose tokenizer has none, once they are exported."""
+_RESERVED = re.compile(r"<\|reserved_\d+\|>")
+"""Special tokens without a meaning, of tokenizers trained here; the chat templates take the first
+ones, masks the last one."""
 _KNOWN_MASK_TOKENS = ("[MASK]", "<mask>", "<|mask|>", "<MASK>")
 _WITHOUT_SPACES = (  # first and last code points
     (0x0E00, 0x0EFF),  # Thai, Lao
@@ -49,7 +53,7 @@ class MaskingVocabulary:
     continues: NDArray[np.bool_] | None
     """bool[vocab_size]: ids that go on with a word; None: it was not asked for."""
     mask_id: int
-    """Id of the mask token; vocab_size if the tokenizer has none."""
+    """Id of the mask token; vocab_size if the tokenizer has none, nor a reserved one."""
 
 
 def masking_vocabulary(
@@ -65,7 +69,7 @@ def masking_vocabulary(
     Args:
         folder: of the tokenizer; None: nothing is special but `eod_id`.
         vocab_size: ids of the data.
-        mask_token: its text; empty: a well-known one, else an id of its own.
+        mask_token: its text; empty: a well-known one, a reserved one, else an id of its own.
         whole_words: whether it is to be known which ids go on with a word.
 
     Raises:
@@ -117,25 +121,25 @@ def token_text(path: Path, number: int | None) -> str | None:
 
 
 def name_mask_token(path: Path, mask_id: int) -> str:
-    """Return the text of the mask token of a tokenizer.json; add it there if it has none.
+    """Return the text of the mask token of a tokenizer.json.
 
-    Raises:
-        ValueError: the text of an added mask token is taken by another id.
+    A reserved token is renamed there; where there is none, the token is added.
     """
     text = token_text(path, mask_id)
-    if text is not None:
+    if text is not None and not _RESERVED.fullmatch(text):
         return text
     values = json.loads(path.read_bytes())
-    if ADDED_MASK_TOKEN in _vocabulary(values):
-        raise ValueError(
-            f"{path} has a token {ADDED_MASK_TOKEN} that was not the mask token of the training: "
-            "set masking.mask_token to it and train again, or name it otherwise"
-        )
     shape = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    token = {"id": mask_id, "content": ADDED_MASK_TOKEN, **shape, "special": True}
-    values["added_tokens"] = [*(values.get("added_tokens") or []), token]
+    token = {"id": mask_id, "content": MASK_TOKEN, **shape, "special": True}
+    others = [other for other in values.get("added_tokens") or [] if other["id"] != mask_id]
+    values["added_tokens"] = sorted([*others, token], key=lambda one: int(one["id"]))
+    vocabulary = values["model"].get("vocab")
+    if isinstance(vocabulary, dict) and text in vocabulary:
+        values["model"]["vocab"] = {
+            MASK_TOKEN if word == text else word: number for word, number in vocabulary.items()
+        }
     path.write_text(json.dumps(values, ensure_ascii=False, indent=2), encoding="utf-8")
-    return ADDED_MASK_TOKEN
+    return MASK_TOKEN
 
 
 def _mask_id(ids: Mapping[str, int], asked: str, vocab_size: int, path: Path | None) -> int:
@@ -146,7 +150,9 @@ def _mask_id(ids: Mapping[str, int], asked: str, vocab_size: int, path: Path | N
                 "leave it empty: then one is added to the model"
             )
         return ids[asked]
-    return next((ids[text] for text in _KNOWN_MASK_TOKENS if text in ids), vocab_size)
+    known = next((ids[text] for text in _KNOWN_MASK_TOKENS if text in ids), None)
+    reserved = [number for text, number in ids.items() if _RESERVED.fullmatch(text)]
+    return max(reserved, default=vocab_size) if known is None else known
 
 
 def _vocabulary(values: Mapping[str, Any]) -> dict[str, int]:

@@ -78,6 +78,26 @@ def test_a_tokenizer_without_mask_token_gets_an_id_after_its_own(tmp_path: Path)
     assert masking_vocabulary(tmp_path, 3, 2, mask_token="a").mask_id == 0
 
 
+def test_the_last_reserved_token_becomes_the_mask_and_is_called_so_in_an_export(
+    tmp_path: Path,
+) -> None:
+    reserved = "<|reserved_0|>", "<|reserved_1|>"
+    vocabulary = ids("<end>", *reserved, "a")
+    write(tmp_path, vocabulary, "<end>", *reserved)
+    found = masking_vocabulary(tmp_path, 4, 0)
+
+    assert found.mask_id == 2
+    assert found.special.tolist() == [True, True, True, False]
+    assert name_mask_token(tmp_path / "tokenizer.json", 2) == "[MASK]"
+    values = json.loads((tmp_path / "tokenizer.json").read_bytes())
+    assert values["model"]["vocab"] == ids("<end>", "<|reserved_0|>", "[MASK]", "a")
+    assert [token["content"] for token in values["added_tokens"]] == [
+        "<end>",
+        "<|reserved_0|>",
+        "[MASK]",
+    ]
+
+
 def test_a_mask_token_or_words_that_nobody_knows_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"masking\.whole_words is set, but the data has no token"):
         masking_vocabulary(None, 3, 2, whole_words=True)
