@@ -41,7 +41,25 @@ class PreprocessArguments:
     """Stop after this stage."""
     write_kept: bool = False
     """Write the kept documents as Parquet to OUTPUT/kept too, without the passages that are cut."""
+    shard: str = ""
+    """NUMBER/COUNT: do only this piece's units of each stage, as one of COUNT calls, from 0/COUNT
+    on, that share the output folder (job arrays; docs/scaling.md)."""
+    wait: float = 0.0
+    """Minutes that a piece waits for the others between stages, before it ends (exit status 75)."""
     config: Annotated[PreprocessConfig, arg(name="")] = field(default_factory=PreprocessConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusArguments:
+    """What a preprocess run has done, is doing, and what failed and why.
+
+    Exit status: 0 finished or at work, 1 stopped, failed or killed, 3 finished without some units.
+    """
+
+    run: Positional[str]
+    """Output folder of `gristmill preprocess`."""
+    watch: bool = False
+    """Show it again every two seconds until the run ends."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,12 +28,13 @@ from .arguments import (
     RepairArguments,
     ReportArguments,
     SplitArguments,
+    StatusArguments,
     StopWordsArguments,
     TokenizeArguments,
     VerifyArguments,
 )
 from .classify_command import ClassifyArguments, classify
-from .config import ConfigError, RunConfig, build, read_config, save_config, to_toml
+from .config import ConfigError, RunConfig, build, read_config, to_toml
 from .pipeline.config import PreprocessConfig, SourceConfig
 from .trainer.config import FINETUNING, PretrainConfig
 from .training_arguments import (
@@ -49,31 +50,16 @@ from .training_commands import chat, evaluate, export, finetune, generate, pretr
 
 def preprocess(arguments: PreprocessArguments) -> None:
     """Run `gristmill preprocess`."""
-    from .pipeline import plan_preprocess
-    from .pipeline import preprocess as run
+    from .preprocessing import preprocess as run
 
-    if not arguments.config.sources:
-        raise ConfigError(
-            "nothing to preprocess: name files (gristmill preprocess texts/*.jsonl --output DIR), "
-            "or a config file with [[preprocess.sources]] (gristmill init prints one)"
-        )
-    if arguments.plan:
-        plan_preprocess(
-            arguments.config, output=Path(arguments.run.output), workers=arguments.run.workers
-        )
-        return
-    output = Path(arguments.run.output)
-    run(
-        arguments.config,
-        output=output,
-        workers=arguments.run.workers,
-        until=arguments.until,
-        write_kept=arguments.write_kept,
-        # Not before it is known that the run can start: the folder may be another run's.
-        on_start=lambda: save_config(
-            output / "config.toml", arguments.run, preprocess=arguments.config
-        ),
-    )
+    run(arguments)
+
+
+def status(arguments: StatusArguments) -> None:
+    """Run `gristmill status`."""
+    from .pipeline.run_status import show_status
+
+    sys.exit(show_status(Path(arguments.run), watch=arguments.watch))
 
 
 def tokenize(arguments: TokenizeArguments) -> None:
@@ -206,6 +192,7 @@ def demo(arguments: DemoArguments) -> None:
 
 COMMANDS: dict[str, tuple[type[Any], Any]] = {
     "preprocess": (PreprocessArguments, preprocess),
+    "status": (StatusArguments, status),
     "pretrain": (PretrainArguments, pretrain),
     "finetune": (FinetuneArguments, finetune),
     "generate": (GenerateArguments, generate),
@@ -311,7 +298,7 @@ def overview() -> str:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run the command line; exits with 0, 1 (an error that the user can mend), 2 (usage), or 130
-    and 143 after Ctrl-C and SIGTERM.
+    and 143 after Ctrl-C and SIGTERM. (`preprocess` has 3 and 75 too: docs/scaling.md)
     """
     words = list(sys.argv[1:] if words is None else words)
     if not words or words[0] in ("-h", "--help", "help"):

@@ -20,7 +20,7 @@ import types
 import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 SECTIONS = ("run", "preprocess", "pretrain", "finetune")
 """Top-level tables of a config file."""
@@ -39,7 +39,17 @@ class RunConfig:
     output: str = "runs/gristmill"
     """Folder for everything that is written; run again with the same folder to resume."""
     workers: int = 0
-    """Worker processes of preprocess; 0: one for each usable CPU."""
+    """Worker processes of preprocess; 0: one for each usable CPU. With ray: units at a time in the
+    cluster; 0: one for each of its CPUs."""
+    executor: Literal["local", "ray"] = "local"
+    """Where units of preprocess run: processes of this machine, or a Ray cluster whose machines see
+    the same folders."""
+    ray_address: str = ""
+    """Ray cluster to join (HOST:PORT, ray://HOST:PORT); empty: that of RAY_ADDRESS, else one is
+    started on this machine."""
+    max_failed_units: int = 10
+    """Units of reading that may fail three times each: they are set aside, the run goes on, and it
+    ends with exit status 3. 0: stop at the first."""
 
 
 def read_config(path: str | Path) -> dict[str, Any]:

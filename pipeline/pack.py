@@ -26,6 +26,7 @@ from .executors import Executor, advance
 from .pack_plan import PlannedPrefix, held_out, plan_prefixes
 from .progress import Progress
 from .rehydration import Schedule
+from .shards import alone
 from .stage import Marker, Stage, Unit, UnitResult, run_stage
 from .token_runs import (
     BLOCK_TOKENS,
@@ -103,7 +104,8 @@ def run(
             "pack": VERSION,
         },
     }
-    _claim(output, [prefix.prefix for prefix in planned])
+    with alone(executor.shard, output):
+        _claim(output, [prefix.prefix for prefix in planned])
     inputs = tuple(marker.fingerprint for marker in tokenize_markers.values())
     units = [
         Unit(

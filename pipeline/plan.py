@@ -32,11 +32,13 @@ from .chat_check import for_conversations
 from .check import check_config, open_given_tokenizer
 from .cleaner import without_hook
 from .config import PreprocessConfig, SourceConfig
+from .dedup_components import GROUP_BYTES_A_DOCUMENT
 from .executors import LocalExecutor, count_workers
 from .filter_config import FilterConfig
 from .progress import Progress
 from .report import build_report
 from .stage import Marker
+from .unit_runs import UNIT_BYTES
 from .units import ReadUnit, read_unit
 
 SAMPLE_TEXT_BYTES = 2_000_000
@@ -44,15 +46,6 @@ SAMPLE_TEXT_BYTES = 2_000_000
 
 SAMPLE_UNITS = 16
 """Units that the sample is taken from, spread over the input."""
-
-WORKER_BYTES = 1_400_000_000
-"""Memory that a worker stays below, whatever the input: batches of 16 MB of text, longest texts of
-64 MB and a tokenizer's caches (measured on 277 MB of text in 400 languages: 0.9 to
-1.0 GB in each of two workers, 1.26 GB with one worker, which has the parent's part as well)."""
-
-GROUP_BYTES_A_DOCUMENT = 20
-"""Memory of the one process that groups candidates, for each document of the run, where a third
-of them are candidates."""
 
 Result = TypeVar("Result")
 
@@ -299,7 +292,7 @@ def _show_estimates(
         table.add_row(f"disk: {name}", f"{size * scale / 1e6:,.1f} MB")
     table.add_section()
     group = GROUP_BYTES_A_DOCUMENT * sample.whole_documents
-    table.add_row("memory: each worker", f"below {WORKER_BYTES / 1e6:,.0f} MB")
+    table.add_row("memory: each worker", f"below {UNIT_BYTES / 1e6:,.0f} MB")
     table.add_row("memory: grouping duplicates", f"{group / 1e6:,.0f} MB")
     console.print(table)
     if training:

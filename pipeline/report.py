@@ -81,6 +81,8 @@ class Report:
     """What cleaning replaced, and which filter rules documents fail: see `curation_counts`."""
     contamination: dict[str, Any] = field(default_factory=dict)
     """What was found of evaluation data: see `contamination_report`."""
+    set_aside: list[dict[str, Any]] = field(default_factory=list)
+    """Units of reading that failed, which the run went on without: unit, stage, files, error."""
 
     def to_json(self) -> str:
         """Return the text of report.json."""
@@ -96,6 +98,7 @@ class Report:
             "repeats": self.repeats,
             "curation": self.curation,
             "contamination": self.contamination,
+            "set_aside": self.set_aside,
         }
         return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
 
@@ -307,6 +310,7 @@ def load_report(path: Path) -> Report:
             repeats=value.get("repeats", []),
             curation=value.get("curation", {}),
             contamination=value.get("contamination", {}),
+            set_aside=value.get("set_aside", []),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(

@@ -30,6 +30,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "fasttext",
             "ftfy",
             "jinja2",
+            "ray",
         },
     },
     "trainer": {
@@ -50,7 +51,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
 LAZY = {
     "indexed_dataset": {"kernels", "fsspec"},
     "kernels": set(),
-    "pipeline": {"datasets", "fasttext", "ftfy"},
+    "pipeline": {"datasets", "fasttext", "ftfy", "ray"},
     "trainer": {"sacrebleu", "rouge_score"},
 }
 ROOF = {f"gristmill.{path.stem}" for path in ROOT.glob("*.py")} - {"gristmill.__init__"}

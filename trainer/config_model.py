@@ -176,10 +176,11 @@ def _check_encoder(model: ModelConfig) -> None:
             f"model.local_window = {model.local_window} with model.causal = true: only encoders "
             "have local attention here. Set local_window = 0, or causal = false"
         )
-    if not model.causal and model.num_experts:
+    if model.num_experts and (not model.causal or model.norm_position == "after"):
         raise ValueError(
-            f"model.causal = false and model.num_experts = {model.num_experts}: encoders are dense "
-            "here. Set num_experts = 0"
+            f"model.num_experts = {model.num_experts} with model.causal = {model.causal} and "
+            f'model.norm_position = "{model.norm_position}": encoders, and models with norms '
+            "after, are dense here. Set num_experts = 0"
         )
 
 

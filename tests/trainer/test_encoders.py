@@ -249,7 +249,8 @@ def test_the_loss_falls_below_the_entropy_of_the_unigrams(
     [
         ({"local_window": 8}, "only encoders have local attention"),
         ({"causal": False, "local_window": 7}, "an even number of tokens"),
-        ({"causal": False, "num_experts": 4}, "encoders are dense"),
+        ({"causal": False, "num_experts": 4}, "encoders, and models with norms after, are dense"),
+        ({"norm_position": "after", "num_experts": 4}, "are dense"),
     ],
 )
 def test_encoders_that_cannot_be_are_refused(model: dict[str, Any], message: str) -> None:
