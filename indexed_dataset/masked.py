@@ -87,6 +87,11 @@ class Masking:
     def _flags(self) -> NDArray[np.uint8]:
         from ..kernels.reference.masking import CONTINUES, NEVER
 
+        if self.special.all():
+            raise TokenRangeError(
+                f"all {len(self.special)} ids are special tokens: there is nothing to mask. Give a "
+                "vocabulary with others"
+            )
         flags = self.special.astype(np.uint8) * np.uint8(NEVER)
         if self.continues is not None:
             flags |= self.continues.astype(np.uint8) * np.uint8(CONTINUES)
