@@ -68,7 +68,7 @@ class Masking:
 
         flags = self._flags
         try:
-            return mask_tokens(
+            masked: tuple[NDArray[np.int64], NDArray[np.bool_]] = mask_tokens(
                 tokens,
                 loss_mask,
                 np.asarray(numbers, dtype=np.int64),
@@ -82,6 +82,7 @@ class Masking:
             )
         except ValueError as error:
             raise TokenRangeError(f"tokens cannot be masked: {error}") from None
+        return masked
 
     @cached_property
     def _flags(self) -> NDArray[np.uint8]:

@@ -101,7 +101,7 @@ class ChatTemplate:
         Raises:
             ChatTemplateError: the template fails, or refuses the conversation.
         """
-        marked = [_marked(message, self._control) for message in messages]
+        marked = [_marked(_with_reasoning(one), self._control) for one in messages]
         return _unmarked(self._fill(marked, tools, add_generation_prompt))
 
     def render_with_targets(
@@ -113,7 +113,7 @@ class ChatTemplate:
             ChatTemplateError: the template fails, or refuses the conversation.
             UnstableTemplateError: it has no generation blocks, and earlier turns change.
         """
-        marked = [_marked(message, self._control) for message in messages]
+        marked = [_marked(_with_reasoning(one), self._control) for one in messages]
         whole = self._fill(marked, tools, False)
         if self.has_generation_blocks:
             return _unmarked(whole)
@@ -165,6 +165,13 @@ class ChatTemplate:
 def built_in(name: str) -> str:
     """Return the text of a built-in template: `chatml` or `plain`."""
     return (BUILT_IN / f"{name}.jinja").read_text(encoding="utf-8")
+
+
+def _with_reasoning(message: Message) -> Message:
+    """Give a turn its reasoning under the names that templates read, as transformers does."""
+    names = ("reasoning_content", "thinking", "reasoning")
+    found = next((message[name] for name in names if message.get(name) is not None), None)
+    return message if found is None else {"thinking": found, **message, names[0]: found}
 
 
 def _marked(value: Any, control: re.Pattern[str]) -> Any:

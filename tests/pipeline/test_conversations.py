@@ -138,6 +138,7 @@ def test_every_bad_row_is_dropped_with_its_reason_and_no_good_one(
         "exact_duplicate": 1,
     }
     assert chat.kept == len(GOOD)
+    assert report.special_strings == {}
     assert pairs.dropped == {
         "other_language_pair": 1,
         "unknown_language_pair": 2,
