@@ -76,13 +76,16 @@ def read_config(path: str | Path) -> dict[str, Any]:
     return tables
 
 
-def build(kind: type[Config], table: dict[str, Any], where: str) -> Config:
+def build(
+    kind: type[Config], table: dict[str, Any], where: str, default: Config | None = None
+) -> Config:
     """Return a `kind` (a dataclass) filled from a TOML table.
 
     Args:
         kind: the config class; its fields' types are enforced.
         table: the values; missing ones keep their defaults.
         where: how messages name the table, e.g. `demo.toml [pretrain]`.
+        default: what missing values are; None: those of the class.
 
     Raises:
         ConfigError: an unknown key (with a suggestion) or a value of the wrong type.
@@ -90,10 +93,21 @@ def build(kind: type[Config], table: dict[str, Any], where: str) -> Config:
     import msgspec
 
     _check_keys(kind, table, where)
+    if default is not None:
+        table = _overlaid(dataclasses.asdict(default), table)  # type: ignore[call-overload]
     try:
         return msgspec.convert(table, kind)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{where}: {error}") from error
+
+
+def _overlaid(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of both, those of `above` where both have one."""
+    merged = below | above
+    for key, value in above.items():
+        if isinstance(value, dict) and isinstance(below.get(key), dict) and below[key]:
+            merged[key] = _overlaid(below[key], value)
+    return merged
 
 
 def to_toml(sections: dict[str, Any], *, comments: bool = True) -> str:

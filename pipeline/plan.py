@@ -18,7 +18,17 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import kernels
-from . import clean, dedup, filters, pack, passages, tokenize, train_tokenizer
+from . import (
+    chat_tokenizer,
+    clean,
+    dedup,
+    filters,
+    pack,
+    passages,
+    tokenize,
+    train_tokenizer,
+)
+from .chat_check import for_conversations
 from .check import check_config, open_given_tokenizer
 from .cleaner import without_hook
 from .config import PreprocessConfig, SourceConfig
@@ -70,10 +80,18 @@ def plan_preprocess(
     """
     console = console or Console()
     check_config(config)
+    chat = None
+    if config.kind != "text":
+        config = for_conversations(config)
+        chat = chat_tokenizer.resolve(config)
     units = clean.plan(config)
     open_given_tokenizer(config.tokenizer)
     workers = workers or count_workers()
     _show_sources(units, output, console)
+    if chat is not None:
+        for line in chat.describe():
+            console.print(line, highlight=False, soft_wrap=True)
+        return
     sample = measure(config, units)
     if sample is None:
         console.print("The size of the input is not known beforehand (a stream), or it is empty.")

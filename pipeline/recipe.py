@@ -1,12 +1,14 @@
 """The recipe: sources in, indexed datasets out, one stage after the other on this page.
 
-read, clean -> filters -> dedup -> tokenizer -> tokenize -> pack. Each stage leaves finished files
-and markers in the output folder and skips what is done, so the same call resumes after any
-interruption.
+read, clean -> filters -> dedup -> tokenizer -> tokenize -> pack. Of fine-tuning data `clean` also
+renders the conversations, and after pack those held out are written as they are. Each stage
+leaves finished files and markers in the output folder and skips what is done, so the same call
+resumes after any interruption.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,17 +17,20 @@ from typing import Literal
 from rich.console import Console
 
 from . import (
+    chat_tokenizer,
     clean,
     contamination_report,
     dedup,
     dedup_inputs,
     filters,
+    heldout,
     pack,
     passages,
     rehydration,
     tokenize,
     train_tokenizer,
 )
+from .chat_check import for_conversations
 from .check import check_config, open_given_tokenizer
 from .config import PreprocessConfig
 from .executors import Executor
@@ -40,6 +45,8 @@ from .set_aside import load_set_aside, try_again
 from .shards import Shard, alone
 from .stage import Marker, fingerprint
 from .units import ReadUnit
+
+logger = logging.getLogger(__name__)
 
 UntilStage = Literal["clean", "filters", "dedup", "tokenizer", "tokenize", "pack"]
 
@@ -93,6 +100,10 @@ def preprocess(
     # What is wrong is said now, not after hours of work.
     check_config(config)
     config = filters.needed_columns(config)
+    chat: chat_tokenizer.ChatTokenizer | None = None
+    if config.kind != "text":
+        config = for_conversations(config)
+        chat = chat_tokenizer.resolve(config)
     units = clean.plan(config)
     if until not in ("clean", "filters", "dedup"):
         open_given_tokenizer(config.tokenizer)
@@ -110,9 +121,15 @@ def preprocess(
             pack.refuse_foreign_prefixes(output)
             with alone(shard, output):
                 on_start()
+                if chat is not None:
+                    for line in chat.describe():
+                        logger.info("%s", line)
+                    config = chat_tokenizer.with_tokenizer(
+                        config, chat, chat.write(output / "work" / "chat-tokenizer")
+                    )
             if shard is None:
                 try_again(output)
-            run = Run(config, output, place, progress, console, until, write_kept)
+            run = Run(config, output, place, progress, console, until, write_kept, chat)
             return in_passes(run.once, units, run, wait_seconds)
 
 
@@ -127,12 +144,14 @@ class Run:
     console: Console
     until: UntilStage
     write_kept: bool
+    chat: chat_tokenizer.ChatTokenizer | None
 
     def once(self, units: Sequence[ReadUnit]) -> Report:
         """Do all stages with these units of reading; return the counts."""
         config, output, until = self.config, self.output, self.until
         executor, progress = self.executor, self.progress
-        cleaned = clean.run(config, output, executor, progress, units)
+        recipe = None if self.chat is None else self.chat.recipe
+        cleaned = clean.run(config, output, executor, progress, units, recipe)
         if until == "clean":
             return self.finish(build_report(until, cleaned), cleaned)
         cleaned = filters.run(config, output, cleaned, executor, progress)
@@ -171,6 +190,8 @@ class Run:
             packed = pack.run(
                 config, output, tokenized, tokenizer, executor, progress, _versions(), schedule
             )
+            if self.chat is not None:
+                heldout.run(output, cleaned, packed, executor, progress)
         report = build_report(until, cleaned, verdicts, tokenized, packed, tokenizer.fertility)
         report.rehydration = rehydration.describe(schedule)
         if schedule is not None and packed is not None:
