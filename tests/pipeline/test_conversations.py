@@ -53,7 +53,14 @@ BAD: dict[str, list[Any]] = {
     ],
     "template_fails": [{"messages": turns("refuse me", "answer")}],
     "too_long": [{"messages": turns("question", "word " * 400)}],
-    "rejected_json": ["{no json"],
+    "rejected_json": [
+        "{no json",
+        json.dumps({"messages": turns("deep", "answer")})[:-1]
+        + ', "tools": '
+        + "[" * 900
+        + "]" * 900
+        + "}",
+    ],
 }
 
 TEMPLATE = """{% for m in messages %}
