@@ -128,7 +128,6 @@ def interrupted(config: Path, output: Path, after: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--base", type=Path, required=True)
-    parser.add_argument("--tokenizer", type=Path)
     parser.add_argument("--corpora", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=300)
@@ -137,8 +136,8 @@ def main() -> None:
     arguments = parser.parse_args()
     os.environ["PYTHONSAFEPATH"] = "1"
     output, base = arguments.output.resolve(), arguments.base.resolve()
-    checkpoints = sorted(base.glob("checkpoints/step_*"))
-    tokenizer = (arguments.tokenizer or checkpoints[-1] / "tokenizer").resolve()
+    saved = [base] if (base / "checkpoint.json").is_file() else sorted(base.glob("checkpoints/*"))
+    tokenizer = saved[-1] / "tokenizer"
     data = write(
         output / "data.toml",
         CHAT,

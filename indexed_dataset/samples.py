@@ -238,9 +238,9 @@ class SampleDataset:
     def tokens_per_epoch(self) -> int:
         """Tokens of an epoch's blocks, whatever the sequence length they are cut to.
 
-        Of bins all places count, padding too.
+        Of bins all places count, padding too; of Megatron's order those of whole samples.
         """
-        if self.order == "best_fit":
+        if self.order in ("best_fit", "megatron"):
             return self.samples_per_epoch * self.sequence_length
         return max(self.num_tokens // self.block_length, 1) * self.block_length
 

@@ -44,9 +44,12 @@ class DataConfig:
     """Folder with train/ and validation/ prefixes; empty: `data` inside the run's output."""
     sequence_length: int = 512
     """Tokens of one sample."""
-    order: Literal["stable", "best_fit"] = "stable"
+    order: Literal["stable", "best_fit", "megatron"] = "stable"
     """stable: windows of the joined documents in a computed random order; best_fit: whole
-    documents packed into samples, padded, none cut unless it is longer than a sample."""
+    documents packed into samples, padded, none cut unless it is longer than a sample; megatron:
+    the samples of Megatron's GPTDataset and BlendedDataset in their order, for `--train-data-path`
+    with the groups by name and their `weights`, `--seed` = training.seed (there 1234) and as many
+    train samples. It depends on the length of the whole training: num_steps cannot change."""
     documents: Literal["auto", "joined", "separate"] = "auto"
     """joined: attention, positions and loss go on across the documents of a sample; separate: each
     document is a text of its own (its first token is no label, also in validation). auto: joined,
@@ -147,7 +150,7 @@ class TrainingConfig:
     init_from: str = ""
     """Model whose weights the training starts from, and which says what the model is: the output
     folder of a training (its newest checkpoint), a checkpoint, or a Hugging Face folder (Llama,
-    Qwen3, GPT-2, Mixtral, Qwen3-MoE, dots1). Empty: start from random weights."""
+    Qwen3, GPT-2, Mixtral, Qwen3-MoE, dots1, BERT, ModernBERT). Empty: start from random weights."""
     seed: int = 0
     """Of the initial weights and of the sample order."""
     precision: Precision = "auto"

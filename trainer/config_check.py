@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .config import PretrainConfig
+from .config import DataConfig, PretrainConfig
 from .config_lora import check_lora
 from .config_masking import check_masking_config
 from .config_model import check_model
@@ -97,13 +97,26 @@ def check(config: PretrainConfig) -> None:
             f"training.initial_batch_size = {initial} and training.batch_warmup_tokens = "
             f"{training.batch_warmup_tokens}: a batch-size warm-up needs both, set the other too"
         )
-    if config.optimizer.kind == "muon" and parallel.shard != "none":
-        raise ValueError(
-            f'optimizer.kind = "muon" orthogonalizes whole matrices, parallel.shard = '
-            f'"{parallel.shard}" divides them among ranks: set parallel.shard = "none", or '
-            'optimizer.kind = "adamw"'
-        )
+    _check_order(config.data)
     if not 0 <= config.schedule.decay_fraction <= 1 or not 0 <= config.schedule.minimum_ratio <= 1:
         raise ValueError("schedule.decay_fraction and schedule.minimum_ratio must lie in 0..1")
     if not 0 < config.generate.top_p <= 1:
         raise ValueError(f"generate.top_p is {config.generate.top_p}: it must lie in (0, 1]")
+
+
+def _check_order(data: DataConfig) -> None:
+    """Refuse what Megatron's order has no counterpart for."""
+    asked = {
+        "data.phases": data.phases,
+        "data.max_epochs": data.max_epochs,
+        "data.max_epochs_of": data.max_epochs_of,
+        "data.block_length": data.block_length,
+        "data.allow_changed_blend": data.allow_changed_blend,
+    }
+    found = [name for name, value in asked.items() if value]
+    if data.order == "megatron" and found:
+        raise ValueError(
+            f'data.order = "megatron" and {", ".join(found)}: Megatron\'s order is one for the '
+            "whole training, without phases, caps or changes. Leave that out, or set data.order = "
+            '"stable"'
+        )

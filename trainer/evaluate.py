@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from ..indexed_dataset import IndexedDataset, IndexedDatasetError, Masking, SampleDataset
 from .batch import Batch, check_ids, read_batch
 from .grid import Grid, Ranks
-from .loss import token_nll
 from .model import Transformer
 from .places import document_places
 from .sharding import gather_nothing
@@ -228,7 +227,7 @@ def _wait_for_others(
     most = math.ceil(math.ceil(num_windows / num_ranks) / batch_size)
     for _ in range(most - math.ceil(num_mine / batch_size)):
         length = next(iter(validation.values())).sequence_length
-        model(torch.zeros(1, length, dtype=torch.int64, device=model.device))
+        model.hidden(torch.zeros(1, length, dtype=torch.int64, device=model.device))
     gather_nothing(model)
 
 
@@ -237,9 +236,8 @@ def _nll(model: Transformer, batch: Batch) -> NDArray[np.float64]:
     device = model.device
     (part,) = batch.micro_batches(len(batch.tokens_BT), device)
     places = document_places(part.bounds_BN, device, model.compute_dtype, model.config.causal)
-    logits_NV = model(part.tokens_BT, places=places).flatten(0, 1)
-    nll_N = token_nll(logits_NV, part.labels_BT.flatten(), part.mask_BT.flatten(), model.tensor)
-    nll: NDArray[np.float64] = nll_N.double().cpu().numpy().reshape(batch.labels_BT.shape)
+    nll_BT = model.token_nll(part.tokens_BT, part.labels_BT, part.mask_BT, places)
+    nll: NDArray[np.float64] = nll_BT.double().cpu().numpy()
     return nll
 
 

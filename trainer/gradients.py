@@ -34,7 +34,17 @@ def gradients_of(model: Transformer) -> dict[str, torch.Tensor]:
 
 
 def clear_gradients(model: Transformer) -> None:
-    """Forget the gradients of a step."""
+    """Forget the gradients of a step.
+
+    On CPUs they become zeros in the same memory: allocated anew in every backward, among the
+    activations that it computes and frees, they would leave holes all over the heap, which then
+    grows by a fifth to a half.
+    """
+    if model.device.type == "cpu":
+        gradients = [local_part(p.grad) for p in model.parameters() if p.grad is not None]
+        if gradients:
+            torch._foreach_zero_(gradients)
+        return
     for parameter in (*model.parameters(), *local_parameters(model).values()):
         parameter.grad = None
 

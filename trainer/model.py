@@ -9,13 +9,14 @@ import dataclasses
 import functools
 import hashlib
 import math
+from typing import Any
 
 import torch
 from torch import nn
 
 from .attention import LayerCache
 from .block import Block, Embedding
-from .chunked_loss import summed_nll
+from .chunked_loss import summed_nll, token_nll
 from .config_model import ModelConfig
 from .grid import Ranks
 from .layers import Linear, is_gated, make_norm
@@ -143,7 +144,7 @@ class Transformer(nn.Module):
         length = tokens_BT.shape[1]
         if self.sequence_parallel:
             check_sequence(length, self.tensor.size)
-        x_BTD = self.embedding(tokens_BT)
+        x_BTD: torch.Tensor = self.embedding(tokens_BT)
         config, angles_TE = self.config, None
         if config.token_types:
             x_BTD = x_BTD + self.token_type_table.weight[0]
@@ -174,7 +175,9 @@ class Transformer(nn.Module):
                 x_BTD = block(x_BTD, near_angles_TE, layer, start, near_places, num_valid_B)
             else:
                 x_BTD = block(x_BTD, angles_TE, layer, start, places, num_valid_B)
-        return x_BTD if self.norm is None else self.norm(x_BTD)
+        if self.norm is not None:
+            x_BTD = self.norm(x_BTD)
+        return x_BTD
 
     def logits(self, x_BTD: torch.Tensor) -> torch.Tensor:
         """Return logits[B, T, V] of this rank's columns."""
@@ -206,6 +209,33 @@ class Transformer(nn.Module):
             rows_N: int64, the true places of the mask, one row after the other: all that the
                 output layer then sees; None: it sees every token.
         """
+        found = self._predictions(tokens_BT, labels_BT, mask_BT, places, rows_N)
+        return summed_nll(**found, chunk_tokens=chunk_tokens)
+
+    def token_nll(
+        self,
+        tokens_BT: torch.Tensor,
+        labels_BT: torch.Tensor,
+        mask_BT: torch.Tensor,
+        places: Places | None = None,
+    ) -> torch.Tensor:
+        """Return the nll (nats) of each label, [B, T], 0 where mask is false; without a gradient.
+
+        Arguments are those of `loss`, and no more logits exist at once than there.
+        """
+        with torch.no_grad():
+            nll_N = token_nll(**self._predictions(tokens_BT, labels_BT, mask_BT, places, None))
+        return nll_N.view(labels_BT.shape)
+
+    def _predictions(
+        self,
+        tokens_BT: torch.Tensor,
+        labels_BT: torch.Tensor,
+        mask_BT: torch.Tensor,
+        places: Places | None,
+        rows_N: torch.Tensor | None,
+    ) -> dict[str, Any]:
+        """Return what a loss is computed of: arguments of `summed_nll`."""
         x_BTD = self.hidden(tokens_BT, places=places, num_valid_B=mask_BT.sum(dim=1))
         x_ND = enter(x_BTD, self.tensor, self.sequence_parallel).flatten(0, 1)
         labels_N, mask_N = labels_BT.flatten(), mask_BT.flatten()
@@ -217,17 +247,16 @@ class Transformer(nn.Module):
         weight = self.embedding.weight if self.config.tied_embeddings else self.head.weight
         rows = weight.shape[0]
         first_column = self.tensor.rank * rows
-        return summed_nll(
-            x_ND,
-            weight,
-            labels_N,
-            mask_N,
-            self.tensor,
-            first_column,
-            min(rows, max(0, self.vocab_size - first_column)),
-            chunk_tokens,
-            bias_V,
-        )
+        return {
+            "hidden_ND": x_ND,
+            "weight_VD": weight,
+            "labels_N": labels_N,
+            "mask_N": mask_N,
+            "tensor": self.tensor,
+            "first_column": first_column,
+            "num_columns": min(rows, max(0, self.vocab_size - first_column)),
+            "bias_V": bias_V,
+        }
 
     def make_cache(self, num_sequences: int, length: int) -> list[LayerCache]:
         """Return an empty cache of `length` positions for each layer."""

@@ -14,7 +14,8 @@ the cache, N bounds.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import inspect
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -179,6 +180,13 @@ def _attend_in_bounds(
     q_NHE, k_NKE, v_NKE = (x.transpose(1, 2).flatten(0, 1) for x in (q_BHTE, k_BKTE, v_BKTE))
     bounds_N = places.bounds_N
     assert bounds_N is not None
+    grouped: dict[str, Any] = {}
+    if "enable_gqa" in inspect.signature(varlen_attn).parameters:
+        grouped["enable_gqa"] = shares
+    elif shares:  # torch 2.11 wants a key and a value for each query head
+        k_NKE, v_NKE = (
+            x.repeat_interleave(q_NHE.shape[1] // x.shape[1], dim=1) for x in (k_NKE, v_NKE)
+        )
     y_NHE = varlen_attn(
         q_NHE,
         k_NKE,
@@ -188,7 +196,7 @@ def _attend_in_bounds(
         places.longest,
         places.longest,
         window_size=places.window,
-        enable_gqa=shares,
+        **grouped,
     )
     assert isinstance(y_NHE, torch.Tensor)
     return y_NHE.view(batch, length, *y_NHE.shape[1:]).transpose(1, 2)

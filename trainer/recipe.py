@@ -151,7 +151,7 @@ def _set_up(config: PretrainConfig, output: Path, device: torch.device) -> Train
         )
         add_lora(model, config.lora)
     shard_model(model, grid, device)
-    optimizer = make_optimizer(model, config.optimizer)
+    optimizer = make_optimizer(model, config.optimizer, grid)
     checkpointer = Checkpointer(output, model, optimizer, grid)
     adapts = config.lora.rank > 0
     if config.training.init_from and (adapts or not found):

@@ -59,8 +59,8 @@ def shard_model(model: Transformer, grid: Grid, device: torch.device) -> None:
             fully_shard(block, mesh=mesh, mp_policy=policy, ignored_params=whole)
         # Embeddings and output layer: in float32, or their sparse sums would be rounded each time.
         fully_shard(model, mesh=mesh, ignored_params=whole)
-        register_fsdp_forward_method(model, "hidden")
-        register_fsdp_forward_method(model, "loss")
+        for name in ("hidden", "loss", "token_nll"):
+            register_fsdp_forward_method(model, name)
         for module in model.modules():
             if isinstance(module, FSDPModule):  # sums, where the default is means
                 module.set_gradient_divide_factor(1.0)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 
 from .batch import Batch
-from .config import OptimizerConfig
 from .gradients import (
     clear_gradients,
     gradient_norm,
@@ -126,27 +125,3 @@ def start_step(
         balance_experts(model, routing, ~skip)
     clear_gradients(model)
     return PendingStep(torch.cat([totals, norm[None].double(), skip[None].double()]), routing)
-
-
-def take_step(
-    model: Transformer,
-    optimizer: Optimizers,
-    batch: Batch,
-    grid: Grid,
-    *,
-    micro_batch_size: int,
-    learning_rate: float,
-    clip_norm: float,
-) -> StepResult:
-    """Take one step, skipped only if its numbers are not finite, and wait for it."""
-    guard = Guard(OptimizerConfig(spike_factor=0), model.device)
-    return start_step(
-        model,
-        optimizer,
-        batch,
-        grid,
-        guard,
-        micro_batch_size=micro_batch_size,
-        learning_rate=learning_rate,
-        clip_norm=clip_norm,
-    ).read()

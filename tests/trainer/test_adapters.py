@@ -49,7 +49,7 @@ def save(folder: Path, model: Transformer, lora: LoraConfig, init_from: str = ""
         guard={},
         layout={"tensor": 1, "data": 1, "expert": 1, "shard": 1},
     )
-    optimizer = make_optimizer(model, config.optimizer)
+    optimizer = make_optimizer(model, config.optimizer, Grid())
     checkpointer = Checkpointer(folder, model, optimizer, Grid())
     checkpointer.save(facts, None, 0)
     checkpointer.wait()
