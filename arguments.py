@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from .config import RunConfig
 from .pipeline.config import CleanConfig, DedupConfig, PreprocessConfig
-from .trainer.config import PretrainConfig
 
 if TYPE_CHECKING:
     from tyro.conf import Positional, arg
@@ -42,22 +41,25 @@ class PreprocessArguments:
     """Stop after this stage."""
     write_kept: bool = False
     """Write the kept documents as Parquet to OUTPUT/kept too, without the passages that are cut."""
+    shard: str = ""
+    """NUMBER/COUNT: do only this piece's units of each stage, as one of COUNT calls, from 0/COUNT
+    on, that share the output folder (job arrays; docs/scaling.md)."""
+    wait: float = 0.0
+    """Minutes that a piece waits for the others between stages, before it ends (exit status 75)."""
     config: Annotated[PreprocessConfig, arg(name="")] = field(default_factory=PreprocessConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainArguments:
-    """Token files in, a trained model out. Starts its own processes, one a rank.
+class StatusArguments:
+    """What a preprocess run has done, is doing, and what failed and why.
 
-    Run the same command again after an interruption: it goes on from the last checkpoint.
+    Exit status: 0 finished or at work, 1 stopped, failed or killed, 3 finished without some units.
     """
 
-    inputs: Positional[tuple[str, ...]] = ()
-    """One config file."""
-    run: Annotated[RunConfig, arg(name="")] = field(default_factory=RunConfig)
-    plan: bool = False
-    """Say what would be done, with sizes, memory and time, and do nothing."""
-    config: Annotated[PretrainConfig, arg(name="")] = field(default_factory=PretrainConfig)
+    run: Positional[str]
+    """Output folder of `gristmill preprocess`."""
+    watch: bool = False
+    """Show it again every two seconds until the run ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,36 +150,6 @@ class StopWordsArguments:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerateArguments:
-    """Continue a prompt with a trained model."""
-
-    checkpoint: Positional[str]
-    """A checkpoint folder, or the output folder of a run (its newest checkpoint is taken)."""
-    prompt: tuple[str, ...] = ("",)
-    """Text to continue, or several; "" starts a new document."""
-    prompts: str = ""
-    """File with a prompt on each line, or .jsonl with {"prompt": "..."}, instead of --prompt."""
-    output: str = ""
-    """File to write as .jsonl, a {"prompt", "text"} for each prompt; empty: print the texts."""
-    max_tokens: int = 100
-    """Tokens to generate at most; generation ends earlier at the end of a document."""
-    temperature: float = 0.8
-    """0: always the most likely token."""
-    top_k: int = 50
-    """Choose among the k most likely tokens; 0: all."""
-    top_p: float = 1.0
-    """Choose among the most likely tokens that hold this share of probability."""
-    min_p: float = 0.0
-    """Choose among tokens of at least this share of the most likely one's probability."""
-    seed: int = 0
-    """Seed of the choice: the same seed gives the same text; prompt i takes seed + i."""
-    batch_size: int = 8
-    """Prompts continued at once; changes no text."""
-    tensor_parallel_size: int = 1
-    """Ranks that share the model, started on this machine."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class ReportArguments:
     """Make the report page and the data card of a run again.
 
@@ -188,18 +160,6 @@ class ReportArguments:
     """The output folder of a run."""
     workers: int = 0
     """Worker processes; 0: one for each usable CPU."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportArguments:
-    """Write a trained model as a Hugging Face folder: config, safetensors, tokenizer, card."""
-
-    checkpoint: Positional[str]
-    """A checkpoint folder, or the output folder of a run (its newest checkpoint is taken)."""
-    output: str
-    """Folder to write; it must not exist yet, or be empty."""
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Number format of the weights; auto: bfloat16 if that was trained in, else float32."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ defaults of the config classes, then the TOML file, then dotted options (`--mode
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import os
 import shlex
@@ -20,70 +21,45 @@ from typing import Any
 from .arguments import (
     DedupArguments,
     DemoArguments,
-    ExportArguments,
-    GenerateArguments,
     InitArguments,
     InspectArguments,
     MergeArguments,
     PreprocessArguments,
-    PretrainArguments,
     RepairArguments,
     ReportArguments,
     SplitArguments,
+    StatusArguments,
     StopWordsArguments,
     TokenizeArguments,
     VerifyArguments,
 )
+from .classify_command import ClassifyArguments, classify
 from .config import ConfigError, RunConfig, build, read_config, to_toml
 from .pipeline.config import PreprocessConfig, SourceConfig
-from .trainer.config import PretrainConfig
+from .trainer.config import FINETUNING, PretrainConfig
+from .training_arguments import (
+    ChatArguments,
+    EvaluateArguments,
+    ExportArguments,
+    FinetuneArguments,
+    GenerateArguments,
+    PretrainArguments,
+)
+from .training_commands import chat, evaluate, export, finetune, generate, pretrain
 
 
 def preprocess(arguments: PreprocessArguments) -> None:
     """Run `gristmill preprocess`."""
-    from .pipeline import plan_preprocess
-    from .pipeline import preprocess as run
+    from .preprocessing import preprocess as run
 
-    if not arguments.config.sources:
-        raise ConfigError(
-            "nothing to preprocess: name files (gristmill preprocess texts/*.jsonl --output DIR), "
-            "or a config file with [[preprocess.sources]] (gristmill init prints one)"
-        )
-    if arguments.plan:
-        plan_preprocess(
-            arguments.config, output=Path(arguments.run.output), workers=arguments.run.workers
-        )
-        return
-    output = Path(arguments.run.output)
-    run(
-        arguments.config,
-        output=output,
-        workers=arguments.run.workers,
-        until=arguments.until,
-        write_kept=arguments.write_kept,
-        # Not before it is known that the run can start: the folder may be another run's.
-        on_start=lambda: save_config(
-            output / "config.toml", arguments.run, preprocess=arguments.config
-        ),
-    )
+    run(arguments)
 
 
-def pretrain(arguments: PretrainArguments) -> None:
-    """Run `gristmill pretrain`."""
-    from .trainer import plan_pretrain
-    from .trainer import pretrain as run
+def status(arguments: StatusArguments) -> None:
+    """Run `gristmill status`."""
+    from .pipeline.run_status import show_status
 
-    output = Path(arguments.run.output)
-    if arguments.plan:
-        sys.stdout.write(plan_pretrain(arguments.config, output=output) + "\n")
-        return
-
-    def save() -> None:
-        save_config(output / "pretrain.toml", arguments.run, pretrain=arguments.config)
-
-    result = run(arguments.config, output=output, on_start=save)
-    if not result.finished:
-        sys.exit(130)  # stopped by a signal, and said so: what follows in a script must not run
+    sys.exit(show_status(Path(arguments.run), watch=arguments.watch))
 
 
 def tokenize(arguments: TokenizeArguments) -> None:
@@ -140,43 +116,12 @@ def stop_words(arguments: StopWordsArguments) -> None:
     sys.stdout.write(stop_words_of(**vars(arguments)))
 
 
-def generate(arguments: GenerateArguments) -> None:
-    """Run `gristmill generate`."""
-    from .trainer.generating import read_prompts, write_continuations
-
-    given = arguments.prompts
-    write_continuations(
-        Path(arguments.checkpoint),
-        read_prompts(given) if given else list(arguments.prompt),
-        arguments.output or None,
-        tensor_parallel_size=arguments.tensor_parallel_size,
-        max_tokens=arguments.max_tokens,
-        temperature=arguments.temperature,
-        top_k=arguments.top_k,
-        top_p=arguments.top_p,
-        min_p=arguments.min_p,
-        seed=arguments.seed,
-        batch_size=arguments.batch_size,
-    )
-
-
 def report(arguments: ReportArguments) -> None:
     """Run `gristmill report`."""
     from .pipeline import make_pages
 
     for path in make_pages(Path(arguments.run), workers=arguments.workers):
         sys.stdout.write(f"{path}\n")
-
-
-def export(arguments: ExportArguments) -> None:
-    """Run `gristmill export`."""
-    from .trainer import export_model
-
-    folder = export_model(arguments.checkpoint, arguments.output, precision=arguments.precision)
-    sys.stdout.write(
-        f"{folder}: load it with transformers.AutoModelForCausalLM.from_pretrained, or continue "
-        f"its training with --training.init-from {folder}\n"
-    )
 
 
 def inspect(arguments: InspectArguments) -> None:
@@ -247,8 +192,13 @@ def demo(arguments: DemoArguments) -> None:
 
 COMMANDS: dict[str, tuple[type[Any], Any]] = {
     "preprocess": (PreprocessArguments, preprocess),
+    "status": (StatusArguments, status),
     "pretrain": (PretrainArguments, pretrain),
+    "finetune": (FinetuneArguments, finetune),
     "generate": (GenerateArguments, generate),
+    "chat": (ChatArguments, chat),
+    "evaluate": (EvaluateArguments, evaluate),
+    "classify": (ClassifyArguments, classify),
     "export": (ExportArguments, export),
     "inspect": (InspectArguments, inspect),
     "report": (ReportArguments, report),
@@ -265,12 +215,20 @@ COMMANDS: dict[str, tuple[type[Any], Any]] = {
 """Command name -> its arguments and its function, in the order of `gristmill --help`."""
 
 
+CONFIGS: dict[str, Any] = {
+    "preprocess": PreprocessConfig(),
+    "pretrain": PretrainConfig(),
+    "finetune": FINETUNING,
+}
+"""Command that takes a config file -> what its section is where the file says nothing."""
+
+
 def parse(command: str, words: Sequence[str]) -> Any:
     """Return the arguments object of `command` for the words after it (config file included)."""
     import tyro
 
     kind, _ = COMMANDS[command]
-    default = kind() if command in ("preprocess", "pretrain") else None
+    default = kind() if command in CONFIGS else None
     if default is not None:
         files = [word for word in words if word.endswith(".toml") and not word.startswith("-")]
         if files:
@@ -287,7 +245,7 @@ def _settle_inputs(command: str, arguments: Any) -> Any:
     others = [word for word in arguments.inputs if not word.endswith(".toml")]
     if len(configs) > 1:
         raise ConfigError(f"one config file at a time; given: {', '.join(configs)}")
-    if others and command == "pretrain":
+    if others and command != "preprocess":
         raise ConfigError(f"{others[0]} is not a config file: its name must end in .toml")
     if others and configs:
         raise ConfigError(
@@ -301,17 +259,18 @@ def _settle_inputs(command: str, arguments: Any) -> Any:
 
 def _from_file(kind: type[Any], command: str, path: str) -> Any:
     tables = read_config(path)
-    classes = {"preprocess": PreprocessConfig, "pretrain": PretrainConfig}
+    default = CONFIGS[command]
+    where = f"{path} [{command}]"
     return kind(
         inputs=(path,),
         run=build(RunConfig, tables.get("run", {}), f"{path} [run]"),
-        config=build(classes[command], tables.get(command, {}), f"{path} [{command}]"),
+        config=build(type(default), tables.get(command, {}), where, default),
     )
 
 
 def _from_inputs(words: Sequence[str], default: PreprocessArguments) -> PreprocessArguments:
     """Turn the leading words that are no options into one source."""
-    paths = tuple(_leading(words))
+    paths = tuple(itertools.takewhile(lambda word: not word.startswith("-"), words))
     if not paths:
         return default
     config = dataclasses.replace(default.config, sources=(SourceConfig(path=paths),))
@@ -321,13 +280,6 @@ def _from_inputs(words: Sequence[str], default: PreprocessArguments) -> Preproce
 def _leading(words: Sequence[str]) -> list[str]:
     count = next((n for n, word in enumerate(words) if word.startswith("-")), len(words))
     return list(words[:count])
-
-
-def save_config(path: Path, run: RunConfig, **sections: Any) -> None:
-    """Write the resolved config beside what it produced."""
-    from .indexed_dataset.atomic import write_atomically
-
-    write_atomically(path, to_toml({"run": run, **sections}).encode())
 
 
 def overview() -> str:
@@ -346,7 +298,7 @@ def overview() -> str:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run the command line; exits with 0, 1 (an error that the user can mend), 2 (usage), or 130
-    and 143 after Ctrl-C and SIGTERM.
+    and 143 after Ctrl-C and SIGTERM. (`preprocess` has 3 and 75 too: docs/scaling.md)
     """
     words = list(sys.argv[1:] if words is None else words)
     if not words or words[0] in ("-h", "--help", "help"):

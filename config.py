@@ -20,7 +20,7 @@ import types
 import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 SECTIONS = ("run", "preprocess", "pretrain", "finetune")
 """Top-level tables of a config file."""
@@ -39,7 +39,17 @@ class RunConfig:
     output: str = "runs/gristmill"
     """Folder for everything that is written; run again with the same folder to resume."""
     workers: int = 0
-    """Worker processes of preprocess; 0: one for each usable CPU."""
+    """Worker processes of preprocess; 0: one for each usable CPU. With ray: units at a time in the
+    cluster; 0: one for each of its CPUs."""
+    executor: Literal["local", "ray"] = "local"
+    """Where units of preprocess run: processes of this machine, or a Ray cluster whose machines see
+    the same folders."""
+    ray_address: str = ""
+    """Ray cluster to join (HOST:PORT, ray://HOST:PORT); empty: that of RAY_ADDRESS, else one is
+    started on this machine."""
+    max_failed_units: int = 10
+    """Units of reading that may fail three times each: they are set aside, the run goes on, and it
+    ends with exit status 3. 0: stop at the first."""
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
@@ -66,13 +76,16 @@ def read_config(path: str | Path) -> dict[str, Any]:
     return tables
 
 
-def build(kind: type[Config], table: dict[str, Any], where: str) -> Config:
+def build(
+    kind: type[Config], table: dict[str, Any], where: str, default: Config | None = None
+) -> Config:
     """Return a `kind` (a dataclass) filled from a TOML table.
 
     Args:
         kind: the config class; its fields' types are enforced.
         table: the values; missing ones keep their defaults.
         where: how messages name the table, e.g. `demo.toml [pretrain]`.
+        default: what missing values are; None: those of the class.
 
     Raises:
         ConfigError: an unknown key (with a suggestion) or a value of the wrong type.
@@ -80,10 +93,21 @@ def build(kind: type[Config], table: dict[str, Any], where: str) -> Config:
     import msgspec
 
     _check_keys(kind, table, where)
+    if default is not None:
+        table = _overlaid(dataclasses.asdict(default), table)  # type: ignore[call-overload]
     try:
         return msgspec.convert(table, kind)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{where}: {error}") from error
+
+
+def _overlaid(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of both, those of `above` where both have one."""
+    merged = below | above
+    for key, value in above.items():
+        if isinstance(value, dict) and isinstance(below.get(key), dict) and below[key]:
+            merged[key] = _overlaid(below[key], value)
+    return merged
 
 
 def to_toml(sections: dict[str, Any], *, comments: bool = True) -> str:
@@ -96,6 +120,13 @@ def to_toml(sections: dict[str, Any], *, comments: bool = True) -> str:
     for name, config in sections.items():
         _write_table(name, config, lines, comments)
     return "\n".join(lines).strip() + "\n"
+
+
+def save_config(path: Path, run: RunConfig, **sections: Any) -> None:
+    """Write the resolved config beside what it produced."""
+    from .indexed_dataset.atomic import write_atomically
+
+    write_atomically(path, to_toml({"run": run, **sections}).encode())
 
 
 def _check_keys(kind: Any, table: Any, where: str) -> None:

@@ -6,11 +6,14 @@ tokens per second are answered.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib.util
 import io
 import json
 import os
+import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -25,7 +28,7 @@ Round = Callable[[int], None]
 LASTING: list[Any] = []  # contexts that are left when the process ends
 
 
-def ours(a: dict[str, Any], compiled: str = "off") -> Round:
+def ours(a: dict[str, Any], compiled: str = "off", ranks: int = 1) -> Round:
     from gristmill.trainer.config import (
         DataConfig,
         OptimizerConfig,
@@ -61,7 +64,9 @@ def ours(a: dict[str, Any], compiled: str = "off") -> Round:
             compile=compiled,
             deterministic=a["device"] == "cpu",
         ),
-        parallel=ParallelConfig(threads_per_rank=a["threads"]),
+        parallel=ParallelConfig(
+            tensor_parallel_size=ranks, threads_per_rank=max(1, a["threads"] // ranks)
+        ),
     )
     from dataclasses import replace
 
@@ -74,7 +79,7 @@ def ours(a: dict[str, Any], compiled: str = "off") -> Round:
     )
     LASTING.append(rank(config))
     device = LASTING[-1].__enter__()
-    run = _set_up(config, Path(a["folder"]) / f"ours-{compiled}", device)
+    run = _set_up(config, Path(a["folder"]) / f"ours-{compiled}-{ranks}", device)
     batches = Batches(run.data, run.sizes, run.grid.data, 0, 10**6, pinned=device.type == "cuda")
 
     def take(steps: int) -> None:
@@ -92,6 +97,26 @@ def ours(a: dict[str, Any], compiled: str = "off") -> Round:
         assert not step.read().skipped
 
     return take
+
+
+def ours_tp2(a: dict[str, Any]) -> Round:
+    """Two tensor-parallel ranks with half of the threads each; the second one follows the first."""
+    if "RANK" not in os.environ:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+        os.environ |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GLOO_SOCKET_IFNAME": "lo"}
+        os.environ["OMP_NUM_THREADS"] = str(max(1, a["threads"] // 2))
+        words = [sys.executable, __file__, "ours_tp2", json.dumps(a)]
+        other = subprocess.Popen(
+            words, env=os.environ | {"RANK": "1", "LOCAL_RANK": "1"}, stdout=subprocess.DEVNULL
+        )
+        atexit.register(other.kill)
+        os.environ |= {"RANK": "0", "LOCAL_RANK": "0"}
+        return ours(a, ranks=2)
+    take = ours(a, ranks=2)
+    while True:  # every step waits for that of the first rank, which ends this process with itself
+        take(1)
 
 
 def nanogpt(a: dict[str, Any]) -> Round:
@@ -196,6 +221,7 @@ def main() -> None:
     make = {
         "ours": ours,
         "ours_compiled": lambda a: ours(a, "on"),
+        "ours_tp2": ours_tp2,
         "nanogpt": nanogpt,
         "hugging_face": hugging_face,
     }[name]
@@ -220,6 +246,7 @@ def main() -> None:
         seconds = clock() - start
         tokens = steps * arguments["batch"] * arguments["length"]
         print(tokens / seconds, file=answers, flush=True)
+    atexit._run_exitfuncs()
     os._exit(0)  # threads that read ahead have nothing to finish
 
 

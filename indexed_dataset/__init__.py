@@ -1,8 +1,8 @@
 """Indexed datasets: Megatron's .bin/.idx, written, read, checked, sampled and blended.
 
-Reading and sampling need numpy alone, but for a `MegatronBlend` and the order "best_fit", which
-need numba. The names below are the whole public surface; what is not needed for reading is imported
-when it is first used.
+Reading and sampling need numpy alone, but for a `MegatronBlend`, the order "best_fit" and
+`Masking`, which need numba. The names below are the whole public surface; what is not needed for
+reading is imported when it is first used.
 
     IndexedDatasetBuilder ─► PREFIX.{bin,idx,json} ─► IndexedDataset
                                      └─► SampleDataset ─► BlendedDataset ─► PhasedBlend
@@ -35,6 +35,7 @@ from .groups import open_groups as open_groups
 from .manifest import Checksums as Checksums
 from .manifest import DatasetManifest as DatasetManifest
 from .manifest import SideStreamEntry as SideStreamEntry
+from .masked import Masking as Masking
 from .megatron_blend import MegatronBlend as MegatronBlend
 from .megatron_order import MegatronOptions as MegatronOptions
 from .paths import find_prefixes as find_prefixes

@@ -57,6 +57,32 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def write_lightly(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write `content` to `path` so that other processes see it whole or not at all.
+
+    Nothing is forced to the disk, and the folder, which may hold a hundred thousand files, is not
+    looked through: for small files that a reader checks and can do without. A crash of the machine
+    may lose or damage the file; what a kill leaves has one name, which the next write takes.
+
+    Raises:
+        DiskFullError: no space left.
+    """
+    final = Path(path)
+    temporary = final.with_name(f"{final.name}{TEMPORARY_MARK}light")
+    try:
+        try:
+            temporary.write_bytes(content)
+        except FileNotFoundError:
+            final.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(content)
+        os.replace(temporary, final)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if is_disk_full(error):
+            raise disk_full(final, error) from error
+        raise
+
+
 def is_disk_full(error: BaseException) -> TypeGuard[OSError]:
     """Say whether an error means that a file did not fit: disk, quota or file size limit."""
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -16,9 +16,11 @@ from .megatron_order import MegatronOptions
 from .samples import Documents, SampleDataset
 from .split import PrefixLike
 
+Prefixes = PrefixLike | Sequence[PrefixLike]
+
 
 def build_megatron_blend(
-    prefixes: Sequence[PrefixLike],
+    prefixes: Sequence[Prefixes],
     sequence_length: int,
     *,
     weights: Sequence[float] | None = None,
@@ -31,7 +33,8 @@ def build_megatron_blend(
     """Return the samples that Megatron trains on, in its order, for the same arguments.
 
     Args:
-        prefixes: the datasets of --data-path, or of --train-data-path and so on.
+        prefixes: the datasets of --data-path, or of --train-data-path and so on; the shards of a
+            group are one dataset, as if they were merged.
         sequence_length: S.
         weights: one for each prefix, with `num_samples`; None: by their samples.
         num_samples: train_iters * global_batch_size for "train". With weights the blend has a few
@@ -52,7 +55,9 @@ def build_megatron_blend(
         )
     options = options or MegatronOptions()
 
-    def dataset(prefix: PrefixLike, num_samples: int | None) -> SampleDataset:
+    def dataset(
+        prefix: PrefixLike | Sequence[PrefixLike], num_samples: int | None
+    ) -> SampleDataset:
         return SampleDataset(
             prefix,
             sequence_length,

@@ -19,7 +19,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, cast
 
 from .blend import BlendedDataset, Epochs
 from .errors import IndexedDatasetError, UnknownOrderError
@@ -34,8 +34,9 @@ class Phase:
 
     sequence_length: int
     """S: tokens of a sample."""
-    weights: Sequence[int] | None = None
-    """As in `BlendedDataset`, one for each dataset; 0 leaves a dataset out of this phase."""
+    weights: Sequence[float] | None = None
+    """As in `BlendedDataset`, one for each dataset; 0 leaves a dataset out of this phase. With the
+    order "megatron" as in `build_megatron_blend`: any numbers above 0."""
     max_epochs: Epochs | Sequence[Epochs] = None
     """As in `BlendedDataset`; epochs of earlier phases count."""
     until_tokens: int | None = None
@@ -66,7 +67,8 @@ class PhasedBlend:
         names: of the sources; default: those of their groups.
         seed, documents, eod_id: as in `SampleDataset`.
         order: "stable", or "best_fit": then all phases have one sequence length, and tokens are
-            counted by places, padding included, as everywhere here.
+            counted by places, padding included, as everywhere here. Or "megatron", which is made
+            for `num_samples`: one phase without an end, caps or `start`.
         start: how far an earlier blend got (`state`): each source of a name that it knows goes on
             there, positions and tokens count on, and phases that are over are left out.
         batch_size: a phase ends with a whole number of batches, so that the samples of a batch
@@ -74,6 +76,8 @@ class PhasedBlend:
         block_length: tokens of the blocks that the orders permute; 0: the longest sequence length
             of the phases. A multiple of every sequence length. Give it where a longer phase may be
             added later: another block length is another order.
+        num_samples: of order "megatron": samples of the whole training (Megatron's train_iters *
+            global_batch_size), on which all of that order depends.
 
     Raises:
         DataChangedError: a source has other content than `start` says.
@@ -94,22 +98,32 @@ class PhasedBlend:
         *,
         names: Sequence[str] | None = None,
         seed: int = 0,
-        order: Literal["stable", "best_fit"] = "stable",
+        order: Literal["stable", "best_fit", "megatron"] = "stable",
         documents: Documents | None = None,
         eod_id: int | None = None,
         start: BlendState | None = None,
         batch_size: int = 1,
         block_length: int = 0,
+        num_samples: int | None = None,
     ) -> None:
         self.start = start or BlendState()
         self.batch_size = batch_size
         self._splits = [s if isinstance(s, TokenSplit) else TokenSplit(s) for s in sources]
         self._options = (seed, order, documents, eod_id)
         self._lengths = _lengths(phases, block_length)
-        if order not in ("stable", "best_fit"):
+        self._num_samples = num_samples
+        if order not in ("stable", "best_fit", "megatron"):
             raise UnknownOrderError(
-                f"order is {order!r}; a PhasedBlend draws in one that never ends: stable, best_fit"
+                f"order is {order!r}; a PhasedBlend draws in one for training: stable, best_fit, "
+                "megatron"
             )
+        if (order == "megatron") != (num_samples is not None):
+            raise IndexedDatasetError(
+                f'order is {order!r} and num_samples {num_samples}: the order "megatron", and no '
+                "other, depends on the samples of the whole training. Give both, or neither"
+            )
+        if order == "megatron":
+            _require_megatrons_phase(phases, self.start, block_length)
         if order == "best_fit" and len(self._lengths) > 1:
             raise IndexedDatasetError(
                 f'order "best_fit" packs documents into bins of one length, but the phases (and '
@@ -236,11 +250,17 @@ class PhasedBlend:
     def _place(self, phase: Phase, number: int, state: BlendState) -> BlendState:
         """Add a phase that begins at `state`; return the state at its end."""
         length = phase.sequence_length
+        if self._num_samples is not None:
+            blend = self._megatron_blend(phase)
+            self.phases.append(PlacedPhase(blend, 0, 0, len(blend)))
+            return state
         if length not in self._datasets:
             self._datasets[length] = [self._dataset(split, length) for split in self._splits]
         datasets = self._datasets[length]
         starts = state.starts(dict(zip(self.names, datasets, strict=True)))
-        blend = BlendedDataset(datasets, phase.weights, max_epochs=phase.max_epochs, starts=starts)
+        # BlendedDataset says what a weight that is no integer is to be.
+        weights = cast("Sequence[int] | None", phase.weights)
+        blend = BlendedDataset(datasets, weights, max_epochs=phase.max_epochs, starts=starts)
         count = None
         if phase.until_tokens is not None:
             missing = phase.until_tokens - state.tokens
@@ -258,6 +278,19 @@ class PhasedBlend:
         self._firsts = [placed.first_sample for placed in self.phases]
         return state if count is None else self.state(state.samples + count)
 
+    def _megatron_blend(self, phase: Phase) -> BlendedDataset:
+        from .megatron_builder import build_megatron_blend
+
+        seed, _, documents, _ = self._options
+        return build_megatron_blend(
+            [split.shards for split in self._splits],
+            phase.sequence_length,
+            weights=phase.weights,
+            num_samples=self._num_samples,
+            seed=seed,
+            documents=documents or "joined",
+        )
+
     def _dataset(self, split: TokenSplit, sequence_length: int) -> SampleDataset:
         seed, order, documents, eod_id = self._options
         fitting = [length for length in self._lengths if length <= split.num_tokens]
@@ -270,6 +303,30 @@ class PhasedBlend:
             eod_id=eod_id,
             block_length=max(fitting, default=self._lengths[0]),
         )
+
+
+def _require_megatrons_phase(phases: Sequence[Phase], start: BlendState, block_length: int) -> None:
+    """Refuse what Megatron's order has no counterpart for."""
+    asked = {
+        "several phases": len(phases) > 1,
+        "until_tokens": any(phase.until_tokens is not None for phase in phases),
+        "max_epochs": any(_caps(phase) for phase in phases),
+        "a start in the middle": start.samples > 0,
+        "block_length": block_length > 0,
+    }
+    found = [name for name, is_asked in asked.items() if is_asked]
+    if found:
+        raise IndexedDatasetError(
+            f'order "megatron" knows no {", ".join(found)}: all of it is made for one number of '
+            'samples. Leave that out, or use the order "stable"'
+        )
+
+
+def _caps(phase: Phase) -> bool:
+    given = phase.max_epochs
+    if given is None or isinstance(given, (int, float)):
+        return given is not None
+    return any(epochs is not None for epochs in given)
 
 
 def _lengths(phases: Sequence[Phase], block_length: int) -> list[int]:

@@ -3,7 +3,9 @@
     tokens, labels: int64[S]    labels[j] is the token after tokens[j]: they are shifted here, as
                                 Megatron's dataset does. Hugging Face models shift by themselves:
                                 give them `tokens` as labels, with -100 where loss_mask is 0.
-    loss_mask: float32[S]       1 where the label counts. By position, never by token value.
+    loss_mask: float32[S]       1 where the label counts. By position, never by token value; 0 also
+                                where the side stream `loss_mask` of the dataset, if any, has 0 for
+                                the label.
     position_ids: int64[S]      place in the sample, or in the document (documents="separate").
     dataset_id: int             number of the dataset in a blend.
     cu_seqlens: int32[S + 1]    documents="separate" only: bounds of the documents in the sample,
@@ -26,6 +28,7 @@ from numpy.typing import NDArray
 
 from .best_fit import BestFitOrder
 from .errors import IndexedDatasetError, UnknownOrderError
+from .loss_masks import find_loss_masks
 from .megatron_order import MegatronOptions, MegatronOrder
 from .orders import EOD_BEFORE_SPLIT, SampleOrder, Span
 from .sequential import SequentialOrder
@@ -120,6 +123,7 @@ class SampleDataset:
                 f"sequence_length is {sequence_length}; a sample has one token or more"
             )
         self.split = TokenSplit(prefixes)
+        self._targets = find_loss_masks(self.split)
         self.sequence_length = sequence_length
         self.seed = seed
         self.order: Order = order
@@ -170,6 +174,9 @@ class SampleDataset:
         if num_scored < size:
             values = np.concatenate((values, np.zeros(size - num_scored, dtype=values.dtype)))
             loss_mask = (self._places < num_scored).astype(np.float32)
+        if self._targets is not None:
+            loss_mask = loss_mask.copy()
+            loss_mask[:num_scored] *= self._targets.read_spans(spans)[1:]
         # Both are widened from what was read: copying one from the other takes three times as
         # long, because the two lie at almost the same place of different memory pages.
         sample: Sample = {
@@ -231,15 +238,18 @@ class SampleDataset:
     def tokens_per_epoch(self) -> int:
         """Tokens of an epoch's blocks, whatever the sequence length they are cut to.
 
-        Of bins all places count, padding too.
+        Of bins all places count, padding too; of Megatron's order those of whole samples.
         """
-        if self.order == "best_fit":
+        if self.order in ("best_fit", "megatron"):
             return self.samples_per_epoch * self.sequence_length
         return max(self.num_tokens // self.block_length, 1) * self.block_length
 
     @property
     def num_scored_tokens(self) -> int:
-        """Labels of one epoch whose loss_mask is 1, with joined documents (not "best_fit")."""
+        """Labels of one epoch whose loss_mask is 1, with joined documents (not "best_fit").
+
+        A side stream `loss_mask` is left aside.
+        """
         return self._order.num_scored_tokens
 
     @property

@@ -92,8 +92,7 @@ class TokenSplit:
             IndexedDatasetError: the split has no such positions.
         """
         parts = [
-            shard.read_tokens(first, count)
-            for shard, first, count in self._parts(start, num_tokens)
+            shard.read_tokens(first, count) for shard, first, count in self.parts(start, num_tokens)
         ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
@@ -107,9 +106,19 @@ class TokenSplit:
         parts = [
             shard.read_spans(((first, first + count),))
             for start, stop in spans
-            for shard, first, count in self._parts(start, stop - start)
+            for shard, first, count in self.parts(start, stop - start)
         ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def parts(self, start: int, num_tokens: int) -> Iterator[tuple[IndexedDataset, int, int]]:
+        """Yield what a range has of each shard: the shard, first position in it, tokens."""
+        number, last = bisect_right(self._ends, start), len(self.shards) - 1
+        while number < last and start + num_tokens > self._ends[number]:
+            count = self._ends[number] - start
+            yield self.shards[number], start - self._first(number), count
+            start, num_tokens, number = start + count, num_tokens - count, number + 1
+        number = min(number, last)  # which refuses what lies behind it
+        yield self.shards[number], start - self._first(number), num_tokens
 
     def document_starts(self, start: int, stop: int) -> NDArray[np.int64]:
         """Return the positions in [start, stop) at which a document starts, in order."""
@@ -121,16 +130,6 @@ class TokenSplit:
             starts = self.shards[number].document_starts(max(start - first, 0), stop - first)
             found.append(starts + first)
         return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
-
-    def _parts(self, start: int, num_tokens: int) -> Iterator[tuple[IndexedDataset, int, int]]:
-        """Yield what a range has of each shard: the shard, first position in it, tokens."""
-        number, last = bisect_right(self._ends, start), len(self.shards) - 1
-        while number < last and start + num_tokens > self._ends[number]:
-            count = self._ends[number] - start
-            yield self.shards[number], start - self._first(number), count
-            start, num_tokens, number = start + count, num_tokens - count, number + 1
-        number = min(number, last)  # which refuses what lies behind it
-        yield self.shards[number], start - self._first(number), num_tokens
 
     def _first(self, number: int) -> int:
         """Return the position of the first token of a shard."""

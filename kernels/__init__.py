@@ -31,6 +31,7 @@ PUBLIC_KERNELS = {  # no module may be named like a kernel, or it would hide it
     "winnow": "winnowing",
     "permute": "permutation",
     "pack_best_fit": "packing",
+    "mask_tokens": "masking",
     "build_sample_index": "megatron",
     "blend_greedily": "megatron",
     "scan_pieces": "tokenizer.pieces",

@@ -11,6 +11,7 @@ from .document_statistics import text_statistics
 from .hashing import hash_documents
 from .json_escapes import unescape_json
 from .json_lines import find_json_strings
+from .masking import mask_tokens
 from .megatron import blend_greedily, build_sample_index
 from .minhash import band_keys
 from .packing import pack_best_fit
@@ -83,6 +84,8 @@ def _compile_orders() -> None:
     build_sample_index(np.ones(1, np.int32), np.zeros(1, np.int32), 1, 1)
     blend_greedily(np.ones(1), np.ones(1, np.int64), np.zeros(1, np.int64), 0, 1)
     pack_best_fit(np.array([1, 3], np.int64), 2)
+    places = np.zeros((1, 1), np.int64)
+    mask_tokens(places, places == 0, places[0], 0, np.zeros(1, np.uint8), 0)
     permute(np.arange(1, dtype=np.int64), 1, np.arange(NUM_KEYS, dtype=np.uint64))
 
 

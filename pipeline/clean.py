@@ -23,6 +23,7 @@ from ..indexed_dataset.atomic import atomic_path
 from .batches import ReadBatch, Rejected
 from .cleaner import Cleaner, added_fields
 from .config import CleanConfig, PreprocessConfig
+from .conversation_cleaner import ChatRecipe, ConversationCleaner, conversation_schema
 from .documents import ROW_GROUP_TEXT_BYTES, UNKNOWN_LANGUAGE, document_schema
 from .executors import Executor, advance
 from .language import is_unknown, normalize_language
@@ -46,6 +47,8 @@ class CleanUnit:
     unit: ReadUnit
     config: CleanConfig
     output: Path
+    chat: ChatRecipe | None = None
+    """How rows are rendered, where they are conversations."""
 
 
 def plan(config: PreprocessConfig) -> list[ReadUnit]:
@@ -63,12 +66,14 @@ def run(
     executor: Executor,
     progress: Progress,
     planned: Sequence[ReadUnit] | None = None,
+    chat: ChatRecipe | None = None,
 ) -> dict[str, Marker]:
     """Read and clean all sources; return the units' markers in the order of the documents.
 
     A marker's counts are `documents_in`, `bytes_in` (of the input files as they lie on disk),
     `blank_lines`, `rows` of [source, language, "clean" or the reason, documents, text bytes],
     `unknown_languages` and `notices`. `planned` is what `plan` returned, if it was called before.
+    With `chat` the rows are conversations, rendered so.
 
     Raises:
         ValueError, FileNotFoundError: the sources cannot be read as configured.
@@ -77,7 +82,7 @@ def run(
     units = [
         Unit(
             name=unit.name,
-            arguments=CleanUnit(unit=unit, config=config.clean, output=output),
+            arguments=CleanUnit(unit=unit, config=config.clean, output=output, chat=chat),
             inputs=fingerprints(unit),
             size_bytes=unit.size_bytes,
         )
@@ -86,6 +91,8 @@ def run(
     settings = asdict(replace(config.clean, unit_bytes=1)) | {
         "models": _models(config.clean)
     }  # the cut is in the units' names
+    if chat is not None:
+        settings["chat"] = _rendering(chat)
     stage = Stage(name="clean", version=VERSION, settings=settings, function=clean_unit)
     markers = run_stage(stage, units, output, executor, progress)
     _tell(markers.values())
@@ -100,10 +107,15 @@ def clean_unit(arguments: CleanUnit) -> UnitResult:
     rejected = output / "rejected" / f"{unit.name}.jsonl"
     rejected.unlink(missing_ok=True)  # of a run that was killed
     counts = _Counts()
-    clean_batch = Cleaner(arguments.config)
-    schema = document_schema(unit.source.columns)
-    for one in added_fields(arguments.config):  # a file without documents has its columns too
-        schema = schema.append(one)
+    clean_batch: Cleaner | ConversationCleaner
+    if arguments.chat is not None:
+        clean_batch = ConversationCleaner(arguments.chat, arguments.config, unit.source.task)
+        schema = conversation_schema(unit.source.columns)
+    else:
+        clean_batch = Cleaner(arguments.config)
+        schema = document_schema(unit.source.columns)
+        for one in added_fields(arguments.config):  # a file without documents has its columns too
+            schema = schema.append(one)
     with (
         atomic_path(documents) as temporary,
         _RejectFile(rejected) as reject_file,
@@ -286,6 +298,11 @@ class _Counts:
             "filled_columns": dict(sorted(self.filled_columns.items())),
             "notices": self.notices,
         }
+
+
+def _rendering(chat: ChatRecipe) -> dict[str, Any]:
+    """Return what conversations are rendered with, but for what other stages do with them."""
+    return asdict(replace(chat, name="", config=replace(chat.config, template="", max_tokens=0)))
 
 
 def _models(config: CleanConfig) -> list[str]:

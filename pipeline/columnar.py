@@ -21,6 +21,7 @@ from .batches import (
     as_string,
 )
 from .documents import ROW_GROUP_TEXT_BYTES
+from .formats import WHOLE_ROW
 from .sources import SourceFile
 
 _DAMAGE = (pa.ArrowException, OSError)
@@ -123,7 +124,10 @@ def read_table_rows(file: SourceFile, batch: pa.RecordBatch, first_row: int) -> 
 def _read_rows(file: SourceFile, batch: pa.RecordBatch, first_row: int) -> Iterator[ReadBatch]:
     source = file.source
     names = set(batch.schema.names)
-    texts = _binary(batch.column(source.text_key))
+    if source.text_key == WHOLE_ROW:
+        texts = pa.array(_rows_as_json(batch), pa.large_binary())
+    else:
+        texts = _binary(batch.column(source.text_key))
     input_ids = _values(batch.column(source.id_key)) if source.id_key in names else None
     languages = _languages(file, batch)
     columns = [_values(batch.column(name)) for name in source.columns]
@@ -158,6 +162,16 @@ def _read_rows(file: SourceFile, batch: pa.RecordBatch, first_row: int) -> Itera
             )
         )
     yield builder.take()
+
+
+def _rows_as_json(batch: pa.RecordBatch) -> list[bytes]:
+    """Return each row as a line of JSON; of one whose text is not UTF-8, bytes that are not."""
+    try:
+        return [(as_string(row) or "").encode() for row in batch.to_pylist()]
+    except UnicodeDecodeError:
+        if len(batch) == 1:
+            return [b"\xff"]
+        return [one for row in range(len(batch)) for one in _rows_as_json(batch.slice(row, 1))]
 
 
 def _binary(column: pa.Array) -> pa.Array:
@@ -217,6 +231,9 @@ def _is_text(column_type: pa.DataType) -> bool:
 def _check_columns(file: SourceFile, schema: pa.Schema) -> None:
     source = file.source
     found = ", ".join(schema.names)
+    if source.text_key == WHOLE_ROW:
+        _check_carried(file, schema)
+        return
     if source.text_key not in schema.names:
         raise ValueError(
             f"{file.path} has no column {source.text_key!r} for the text; its columns are {found}. "
@@ -228,16 +245,24 @@ def _check_columns(file: SourceFile, schema: pa.Schema) -> None:
             f"column {source.text_key!r} of {file.path} holds {column_type}, not text; its columns "
             f"are {found}. Set text_key of source {file.source_name!r} to one with text"
         )
+    _check_carried(file, schema)
+
+
+def _check_carried(file: SourceFile, schema: pa.Schema) -> None:
+    source = file.source
     missing = [name for name in source.columns if name not in schema.names]
     if missing:
         raise ValueError(
             f"{file.path} has no column {', '.join(map(repr, missing))} to carry through; its "
-            f"columns are {found}. Correct `columns` of source {file.source_name!r}"
+            f"columns are {', '.join(schema.names)}. Correct `columns` of source "
+            f"{file.source_name!r}"
         )
 
 
 def _wanted_columns(file: SourceFile, schema: pa.Schema) -> list[str]:
     source = file.source
+    if source.text_key == WHOLE_ROW:
+        return list(schema.names)
     keys = (source.text_key, source.id_key, *source.language_keys, *source.columns)
     return [key for key in dict.fromkeys(keys) if key in schema.names]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .chat_config import ChatConfig, TaskConfig
 from .filter_config import FilterConfig
 from .text_config import AnnotationConfig, IdentificationConfig, RedactionConfig
 
@@ -26,9 +27,11 @@ class SourceConfig:
     """auto: by file name (.jsonl .json .ndjson, also .gz .zst; .parquet; .arrow .feather;
     .txt .md, also .gz .zst)."""
     text_key: str = "text"
-    """Field or column that holds the text."""
+    """Field or column that holds the text; `*`: the whole row, as JSON."""
     id_key: str = "id"
     """Field or column that holds the input's own id; a document without it has none."""
+    task: TaskConfig = field(default_factory=TaskConfig)
+    """How rows become prompts and completions, where `preprocess.kind` is chat or pairs."""
     language: str = ""
     """Language of every document of this source, in any notation (en, eng, eng_Latn, zh-Hant)."""
     language_keys: tuple[str, ...] = ("language", "lang")
@@ -211,8 +214,15 @@ class PackConfig:
 class PreprocessConfig:
     """From sources to indexed datasets: read, clean, dedup, tokenize, pack."""
 
+    kind: Literal["text", "chat", "pairs"] = "text"
+    """text: to pretrain on. chat, pairs: to fine-tune on, rendered with a chat template, with a
+    loss mask; rows are conversations (chat), or fields that make a prompt and its completion
+    (pairs; in chat those of sources with a `task`). Near duplicates are not looked for in these:
+    short conversations with the same prompt look alike. Equal ones are removed."""
     sources: tuple[SourceConfig, ...] = ()
     """Where documents come from: `[[preprocess.sources]]`, one table each."""
+    chat: ChatConfig = field(default_factory=ChatConfig)
+    """Conversations, where `kind` is chat or pairs."""
     clean: CleanConfig = field(default_factory=CleanConfig)
     """Normalization and length limits."""
     filters: FilterConfig = field(default_factory=FilterConfig)

@@ -38,6 +38,7 @@ from .dedup_run import VERSIONS, DedupRun
 from .dedup_verdicts import VerdictsArguments, write_verdicts
 from .executors import Executor
 from .progress import Progress
+from .shards import alone
 from .stage import Marker, Unit, are_done, fingerprint
 
 __all__ = ["VERSIONS", "run"]
@@ -144,4 +145,5 @@ def _run_index(run: DedupRun, keys: Mapping[str, Marker], verdicts: Mapping[str,
         run.make_bands()
     markers = run.run_units(stage, units)
     counts = [(name, marker.counts["documents"]) for name, marker in markers.items()]
-    write_index_file(run.output, run.config, counts)
+    with alone(run.executor.shard, run.output):
+        write_index_file(run.output, run.config, counts)

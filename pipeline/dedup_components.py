@@ -23,6 +23,8 @@ from .stage import UnitResult
 
 PARTITION_CANDIDATES = 250_000
 """Candidates that are verified together, on average, where the user sets no number of parts."""
+GROUP_BYTES_A_DOCUMENT = 20
+"""Memory for each document of the run, where a third of them are candidates."""
 MIN_PARTITIONS = 16
 CHUNK = 1_000_000
 """Memberships that are looked at in one go: about 60 MB."""

@@ -13,13 +13,14 @@ from pathlib import Path
 
 from .dedup_boilerplate import RANGE_SHINGLES, BoilerplateArguments, write_boilerplate
 from .dedup_buckets import BucketsArguments, write_buckets
-from .dedup_components import ComponentsArguments, write_components
+from .dedup_components import GROUP_BYTES_A_DOCUMENT, ComponentsArguments, write_components
 from .dedup_layout import part_name
 from .dedup_preference import count_rank_words, priority_of
 from .dedup_run import DedupRun
 from .dedup_shingles import ShinglesArguments, write_shingles
 from .dedup_verify import VerifyArguments, write_verified
 from .stage import Marker, Unit, are_done, fingerprint, unit_fingerprint
+from .unit_runs import UNIT_BYTES
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ def run_components(
             members=run.work / "components" / "members.npy",
         ),
         inputs=tuple(unit_fingerprint(buckets, band) for band in bands),
+        memory_bytes=max(UNIT_BYTES, GROUP_BYTES_A_DOCUMENT * run.num_documents),
     )
     stage = run.stage("components", [run.config.partitions], write_components)
     if not are_done(stage, [unit], run.output):

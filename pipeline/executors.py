@@ -1,14 +1,14 @@
 """Where units of work run: units in, their results out as they finish.
 
 `Executor` is the whole protocol. `LocalExecutor` runs units in this process (one worker) or in
-spawned processes; the results do not depend on which, nor on how many.
+spawned processes; `RayExecutor` (ray_executor.py) on the machines of a Ray cluster. The results do
+not depend on which, nor on how many.
 """
 
 from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import multiprocessing.connection
 import os
 import signal
 import threading
@@ -16,36 +16,77 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from .shards import Shard
+from .worker import BYTES, ITEM, PROCESS, SLOT_SIZE, STARTED, advance, call, start_worker, use_slot
+
+__all__ = ["Executor", "LocalExecutor", "advance", "count_workers"]
+
 POLL_SECONDS = 0.25
 """How often the parent looks at the workers' progress."""
 
+WAITING_UNITS = 2
+"""Units handed out for each worker: the one under way and the next. The rest stay here, so that
+ten thousand units cost no more memory, and no longer looks, than ten."""
 
 GRACE_SECONDS = 3.0
 """Time that a worker has to remove its unfinished files when another unit failed."""
 
 
 class WorkerDiedError(RuntimeError):
-    """A worker process ended without a result (killed, or out of memory)."""
+    """A worker ended without a result (killed, or out of memory); `indices` are what it was at."""
+
+    def __init__(self, indices: Sequence[int] = ()) -> None:
+        super().__init__(
+            "a worker process was killed from outside (often: not enough memory). Finished "
+            "units are kept: run the same command again, with fewer run.workers if memory "
+            "was short"
+        )
+        self.indices = tuple(indices)
 
 
 class UnitError(RuntimeError):
     """A unit of work failed; the message names the unit and what went wrong."""
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A unit that is under way."""
+
+    index: int
+    worker: str
+    """Where: a process id, and the machine when it is another one."""
+    started: float
+    """Seconds since 1970."""
+
+
+OnProgress = Callable[[int, Sequence[Running]], None]
+"""Called a few times a second with the bytes of input done and the units under way."""
+
+
 class Executor(Protocol):
     """Runs `function(item)` for every item, in any order, anywhere."""
+
+    shard: Shard | None
+    """The part of every stage's units that is done here; None: all."""
+    max_failed_units: int
+    """Units of a stage that may fail before the others are left."""
 
     def map(
         self,
         function: Callable[[Any], Any],
         items: Sequence[Any],
-        on_progress: Callable[[int], None],
+        on_progress: OnProgress,
     ) -> Iterator[tuple[int, Any]]:
-        """Yield (index of the item, result) as items finish; call `on_progress(bytes done)`."""
+        """Yield (index of the item, result) as items finish.
+
+        Raises:
+            WorkerDiedError: what ran an item ended without a word; others may be unfinished too.
+        """
         ...
 
 
@@ -61,88 +102,22 @@ def count_workers() -> int:
     return max(1, cpus)
 
 
-class _Progress:
-    """Bytes of input that this process has worked through, shared with the parent."""
-
-    counter: Any = None
-
-    @classmethod
-    def add(cls, num_bytes: int) -> None:
-        if cls.counter is not None:
-            with cls.counter.get_lock():
-                cls.counter.value += num_bytes
-
-
-def advance(num_bytes: int) -> None:
-    """Report that `num_bytes` more of the unit's input are done (called inside a unit)."""
-    _Progress.add(num_bytes)
-
-
-class _EndedError(BaseException):
-    """Raised in a unit whose worker is to end: the unit's unfinished files are removed."""
-
-
-class _Work:
-    """What this worker process is doing."""
-
-    in_unit = False
-
-
-def _call(function: Callable[[Any], Any], item: Any) -> Any:
-    """Run a unit in a worker."""
-    try:
-        _Work.in_unit = True
-        return function(item)
-    except _EndedError:
-        os._exit(1)
-    finally:
-        _Work.in_unit = False
-
-
-def _end_worker(*_: Any) -> None:
-    """Answer SIGTERM, with which the parent ends its workers."""
-    if not _Work.in_unit:
-        os._exit(1)
-    raise _EndedError
-
-
-def _start_worker(counter: Any) -> None:
-    """Prepare a spawned worker: one thread for every library, and an end with the parent."""
-    _Progress.counter = counter
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def end_with_parent() -> None:
-        # A worker waits on its queue forever when the parent is killed; it must not go on
-        # writing beside the run that is started next.
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    signal.signal(signal.SIGTERM, _end_worker)
-    _limit_threads()
-
-
-def _limit_threads() -> None:
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    import pyarrow
-
-    pyarrow.set_cpu_count(1)
-    pyarrow.set_io_thread_count(1)
-
-
 class LocalExecutor:
     """Runs units on this machine, with `workers` processes (0: one for each usable CPU)."""
 
-    def __init__(self, workers: int = 0) -> None:
+    def __init__(
+        self, workers: int = 0, *, shard: Shard | None = None, max_failed_units: int = 0
+    ) -> None:
         if workers < 0:
             raise ValueError(
                 f"run.workers is {workers}: it counts processes, so it must be 0 (one for each "
                 "usable CPU) or more"
             )
         self.workers = workers or count_workers()
+        self.shard, self.max_failed_units = shard, max_failed_units
         self._pool: ProcessPoolExecutor | None = None
-        self._counter: Any = None
+        self._processes: list[Any] = []
+        self._slots: Any = None
 
     def __enter__(self) -> Self:
         return self
@@ -171,7 +146,7 @@ class LocalExecutor:
         self,
         function: Callable[[Any], Any],
         items: Sequence[Any],
-        on_progress: Callable[[int], None],
+        on_progress: OnProgress,
     ) -> Iterator[tuple[int, Any]]:
         """Yield (index, result) as items finish; see `Executor`."""
         if self.workers == 1:
@@ -180,54 +155,91 @@ class LocalExecutor:
             yield from self._map_in_processes(function, items, on_progress)
 
     def _map_here(
-        self,
-        function: Callable[[Any], Any],
-        items: Sequence[Any],
-        on_progress: Callable[[int], None],
+        self, function: Callable[[Any], Any], items: Sequence[Any], on_progress: OnProgress
     ) -> Iterator[tuple[int, Any]]:
-        previous = _Progress.counter
-        _Progress.counter = _CallingCounter(on_progress)
+        slot = [0] * SLOT_SIZE
+        state = {"next": 0.0, "index": 0, "started": 0.0}
+
+        def tell() -> None:
+            now = time.monotonic()
+            if now >= state["next"]:
+                state["next"] = now + POLL_SECONDS
+                here = Running(int(state["index"]), str(os.getpid()), state["started"])
+                on_progress(slot[BYTES], [here])
+
+        use_slot(slot, tell)
         try:
             for index, item in enumerate(items):
+                state |= {"index": index, "started": time.time()}
+                tell()
                 yield index, function(item)
         finally:
-            _Progress.counter = previous
+            use_slot(None)
 
     def _map_in_processes(
-        self,
-        function: Callable[[Any], Any],
-        items: Sequence[Any],
-        on_progress: Callable[[int], None],
+        self, function: Callable[[Any], Any], items: Sequence[Any], on_progress: OnProgress
     ) -> Iterator[tuple[int, Any]]:
-        if self._pool is None:
-            # spawn: forked children would inherit the locks of numba's and Arrow's threads.
-            context = multiprocessing.get_context("spawn")
-            self._counter = context.Value("q", 0)
-            self._pool = ProcessPoolExecutor(
-                self.workers, context, initializer=_start_worker, initargs=(self._counter,)
-            )
-        self._counter.value = 0
+        pool = self._open_pool()
+        for place in range(0, len(self._slots), SLOT_SIZE):
+            self._slots[place + ITEM] = self._slots[place + BYTES] = 0
+        waiting: dict[Future[Any], int] = {}
+        handed_out = 0
         try:
-            with _without_interrupts():  # worker processes are started in here
-                waiting: dict[Future[Any], int] = {
-                    self._pool.submit(_call, function, item): index
-                    for index, item in enumerate(items)
-                }
-            while waiting:
+            while waiting or handed_out < len(items):
+                room = WAITING_UNITS * self.workers - len(waiting)
+                last = min(len(items), handed_out + room)
+                with _without_interrupts():  # worker processes are started in here
+                    for index in range(handed_out, last):
+                        waiting[pool.submit(call, function, index, items[index])] = index
+                handed_out = last
+                self._processes = list((pool._processes or {}).values())
                 with signals_held_back():
                     done, _ = wait(waiting, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
                     finished = sorted(done, key=_has_failed)  # what is finished counts first
-                on_progress(self._counter.value)
+                on_progress(*self._look())
                 for future in finished:
                     with signals_held_back():
                         result = future.result()
                     yield waiting.pop(future), result
         except BrokenProcessPool as error:
-            raise WorkerDiedError(
-                "a worker process was killed from outside (often: not enough memory). Finished "
-                "units are kept: run the same command again, with fewer run.workers if memory "
-                "was short"
-            ) from error
+            raise WorkerDiedError(self._bury()) from error
+
+    def _open_pool(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            # spawn: forked children would inherit the locks of numba's and Arrow's threads.
+            context = multiprocessing.get_context("spawn")
+            self._slots = context.RawArray("q", SLOT_SIZE * self.workers)
+            self._pool = ProcessPoolExecutor(
+                self.workers,
+                context,
+                initializer=start_worker,
+                initargs=(self._slots, context.Value("q", 0)),
+            )
+        return self._pool
+
+    def _look(self) -> tuple[int, list[Running]]:
+        """Return the bytes done and the units under way."""
+        slots, places = self._slots, range(0, len(self._slots), SLOT_SIZE)
+        running = [
+            Running(
+                slots[place + ITEM] - 1, str(slots[place + PROCESS]), slots[place + STARTED] / 1e9
+            )
+            for place in places
+            if slots[place + ITEM]
+        ]
+        return sum(slots[place + BYTES] for place in places), running
+
+    def _bury(self) -> list[int]:
+        """Give up the broken pool; return the items that the dead workers were at."""
+        _, running = self._look()
+        assert self._pool is not None
+        with signals_held_back():
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool = None
+        codes = {str(process.pid): process.exitcode for process in self._processes}
+        # The pool ends the others by SIGTERM, which they answer with status 1.
+        dead = [one.index for one in running if codes.get(one.worker) not in (1, -signal.SIGTERM)]
+        return dead or [one.index for one in running]
 
 
 @contextlib.contextmanager
@@ -269,33 +281,3 @@ def _without_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-class _CallingCounter:
-    """Looks like a shared counter, and calls back at most a few times a second."""
-
-    def __init__(self, on_progress: Callable[[int], None]) -> None:
-        self.value = 0
-        self._on_progress = on_progress
-        self._lock = _CallingLock(self)
-        self._next_call = 0.0
-
-    def get_lock(self) -> _CallingLock:
-        return self._lock
-
-    def call(self) -> None:
-        now = time.monotonic()
-        if now >= self._next_call:
-            self._next_call = now + POLL_SECONDS
-            self._on_progress(self.value)
-
-
-class _CallingLock:
-    def __init__(self, counter: _CallingCounter) -> None:
-        self._counter = counter
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        self._counter.call()

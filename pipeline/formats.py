@@ -6,6 +6,9 @@ from typing import Literal
 
 Format = Literal["jsonl", "parquet", "arrow", "text", "hub"]
 
+WHOLE_ROW = "*"
+"""As the key of the text: a document is the whole row, as JSON."""
+
 FORMAT_NAMES = ("jsonl", "parquet", "arrow", "text")
 
 _SUFFIXES: dict[str, Format] = {

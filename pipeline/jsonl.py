@@ -30,7 +30,15 @@ from .batches import (
     read_schema,
 )
 from .documents import ROW_GROUP_TEXT_BYTES
-from .lines import MAX_DOCUMENT_BYTES, DamagedFileError, LineBlock, is_utf8, read_lines
+from .formats import WHOLE_ROW
+from .lines import (
+    MAX_DOCUMENT_BYTES,
+    DamagedFileError,
+    LineBlock,
+    is_utf8,
+    read_lines,
+    split_lines,
+)
 from .odd_lines import OddLineReader
 
 
@@ -85,11 +93,14 @@ class JsonBlockReader:
         self._key_offsets = np.cumsum([0, *map(len, raw)], dtype=np.int64)
         self._odd = OddLineReader(piece)
         self._schema = read_schema(source.columns)
+        self._is_whole = source.text_key == WHOLE_ROW
 
     def read(self, block: LineBlock) -> ReadBatch:
         """Return the documents of a block, in order, and what became of its other lines."""
         if block.skipped_bytes:
             return self._skipped(block)
+        if self._is_whole:
+            return self._rows(block)
         data = np.frombuffer(block.data, np.uint8)
         line_offsets, states, kinds, spans = find_json_strings(data, self._keys, self._key_offsets)
         text_kinds = kinds[:, self._index[self._source.text_key]]
@@ -113,6 +124,13 @@ class JsonBlockReader:
         if len(odd.documents):
             documents = _in_order(documents, odd.documents)
         return replace(odd, documents=documents, documents_in=num_good + odd.documents_in)
+
+    def _rows(self, block: LineBlock) -> ReadBatch:
+        """Return whole lines: each is parsed, since what is no JSON is no row."""
+        builder = BatchBuilder(self._source.columns, input_bytes=block.input_bytes)
+        for offset, line in split_lines(block):
+            self._odd.read(builder, offset, line)
+        return builder.take()
 
     def _documents(
         self,

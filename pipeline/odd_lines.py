@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from .batches import EXCERPT_BYTES, BatchBuilder, Piece, Rejected, as_string
+from .formats import WHOLE_ROW
 
 
 class OddLineReader:
@@ -30,6 +31,7 @@ class OddLineReader:
         self._decode = msgspec.json.Decoder(line).decode
         self._source = source
         self._text = self._field_of[source.text_key]
+        self._is_whole = source.text_key == WHOLE_ROW
         self._id = self._field_of[source.id_key]
         self._languages = [self._field_of[key] for key in source.language_keys]
         self._columns = [self._field_of[key] for key in source.columns]
@@ -45,11 +47,11 @@ class OddLineReader:
         try:
             line.decode()
             row = self._decode(line)
-            text = getattr(row, self._text)
+            text = line if self._is_whole else getattr(row, self._text)
             if self._needs_language:
                 language = self._language(row)
             input_id = as_string(getattr(row, self._id))
-            if not isinstance(text, str):
+            if not isinstance(text, str | bytes):
                 builder.reject(
                     Rejected(
                         origin_offset=offset,
@@ -62,7 +64,8 @@ class OddLineReader:
                 )
                 return
             values = [as_string(getattr(row, name)) for name in self._columns]
-            builder.add(offset, text.encode(), input_id, language, values)
+            data = text.encode() if isinstance(text, str) else text
+            builder.add(offset, data, input_id, language, values)
         except (ValueError, RecursionError) as error:  # msgspec's and Unicode's errors are these
             reason, detail = _why(line, error)
             builder.reject(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..indexed_dataset import IndexedDatasetBuilder, PrefixExistsError, dtype_for_vocab_size
 from ..indexed_dataset.atomic import write_atomically
+from ..indexed_dataset.manifest import side_suffix
 from ..indexed_dataset.paths import SUFFIXES
 from . import tokenize, train_tokenizer
 from .config import PreprocessConfig
@@ -25,14 +26,27 @@ from .executors import Executor, advance
 from .pack_plan import PlannedPrefix, held_out, plan_prefixes
 from .progress import Progress
 from .rehydration import Schedule
+from .shards import alone
 from .stage import Marker, Stage, Unit, UnitResult, run_stage
-from .token_runs import BLOCK_TOKENS, RUN_DTYPE, Run, read_tokens, run_files, token_blocks
+from .token_runs import (
+    BLOCK_TOKENS,
+    MASK_DTYPE,
+    RUN_DTYPE,
+    Run,
+    mask_file,
+    read_tokens,
+    run_files,
+    token_blocks,
+)
 from .tokenizer import Tokenizer
 from .train_tokenizer import TokenizerResult
 
 VERSION = 2
 
 _SPLITS = ("train", "validation")
+
+LOSS_MASK = "loss_mask"
+"""Name of the side stream of conversations: uint8, 1 where predicting the token counts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +57,8 @@ class PackArguments:
     planned: PlannedPrefix
     manifest: dict[str, Any]
     """What every prefix's manifest says: vocab_size, eod_id, tokenizer, config, stages."""
+    has_mask: bool = False
+    """Whether the runs have loss masks."""
 
 
 def run(
@@ -88,12 +104,18 @@ def run(
             "pack": VERSION,
         },
     }
-    _claim(output, [prefix.prefix for prefix in planned])
+    with alone(executor.shard, output):
+        _claim(output, [prefix.prefix for prefix in planned])
     inputs = tuple(marker.fingerprint for marker in tokenize_markers.values())
     units = [
         Unit(
             name=prefix.prefix.replace("/", "."),
-            arguments=PackArguments(output=output, planned=prefix, manifest=manifest),
+            arguments=PackArguments(
+                output=output,
+                planned=prefix,
+                manifest=manifest,
+                has_mask=config.kind != "text",
+            ),
             inputs=(json.dumps(asdict(prefix), sort_keys=True), *inputs),
             size_bytes=prefix.num_tokens * engine.dtype.itemsize,
         )
@@ -113,14 +135,24 @@ def pack_prefix(arguments: PackArguments) -> UnitResult:
     selected = _select(folder, planned)
     rows = selected.rows
     prefix = arguments.output / "data" / planned.prefix
-    builder = IndexedDatasetBuilder(prefix, vocab_size=manifest["vocab_size"], overwrite=True)
+    builder = IndexedDatasetBuilder(
+        prefix,
+        vocab_size=manifest["vocab_size"],
+        overwrite=True,
+        streams={LOSS_MASK: MASK_DTYPE} if arguments.has_mask else None,
+    )
     dtype = dtype_for_vocab_size(manifest["vocab_size"])
     with builder:
         for first, last in token_blocks(rows["num_tokens"], BLOCK_TOKENS):
             block = rows[first:last]
-            tokens = _read_block(folder, planned, block, selected.runs[first:last], dtype)
+            runs = selected.runs[first:last]
+            tokens = _read_block(folder, planned, block, runs, dtype)
             origins = np.stack([block["file"].astype(np.int64), block["offset"]], axis=1)
-            builder.add_documents(tokens, block["num_tokens"], origins=origins)
+            streams = None
+            if arguments.has_mask:
+                mask = _read_block(folder, planned, block, runs, MASK_DTYPE, masks=True)
+                streams = {LOSS_MASK: mask}
+            builder.add_documents(tokens, block["num_tokens"], origins=origins, streams=streams)
             advance(tokens.nbytes)
         languages = _tally(rows, rows["language"], selected.languages)
         builder.finalize(
@@ -146,7 +178,10 @@ def pack_prefix(arguments: PackArguments) -> UnitResult:
             "text_bytes": int(rows["text_bytes"].sum()),
             "languages": languages,
         },
-        outputs=tuple(prefix.with_name(prefix.name + suffix) for suffix in SUFFIXES),
+        outputs=tuple(
+            prefix.with_name(prefix.name + suffix)
+            for suffix in (*SUFFIXES, *([side_suffix(LOSS_MASK)] if arguments.has_mask else []))
+        ),
     )
 
 
@@ -178,6 +213,12 @@ def manifest_config(config: PreprocessConfig) -> dict[str, Any]:
     plain = asdict(config)
     for source in plain["sources"]:
         del source["path"]
+        if config.kind == "text":
+            del source["task"]
+    if config.kind == "text":
+        del plain["chat"]
+    else:
+        del plain["chat"]["template"]  # beside the tokenizer
     del plain["filters"]["url_block_list"], plain["clean"]["language"]["model"]
     for evaluation in plain["filters"]["decontamination"]["evaluations"]:
         del evaluation["path"]
@@ -251,13 +292,16 @@ def _read_block(
     block: NDArray[Any],
     runs: NDArray[np.int64],
     dtype: np.dtype[Any],
+    *,
+    masks: bool = False,
 ) -> NDArray[Any]:
-    """Return the tokens of consecutive documents, read run by run: each run forward only."""
+    """Return the tokens (or masks) of consecutive documents, each run read forward only."""
     places = np.cumsum(block["num_tokens"]) - block["num_tokens"]
     tokens = np.empty(int(block["num_tokens"].sum()), dtype)
     for number in np.unique(runs).tolist():
         of_run = runs == number
-        with open(run_files(folder / planned.runs[number])[0], "rb") as stream:
+        path = folder / planned.runs[number]
+        with open(mask_file(path) if masks else run_files(path)[0], "rb") as stream:
             read_tokens(stream.fileno(), block[of_run], dtype, tokens, places[of_run])
     return tokens
 
@@ -298,7 +342,7 @@ def _claim(output: Path, prefixes: list[str]) -> None:
     """
     for prefix in set(_claimed(output)) - set(prefixes):
         path = output / "data" / prefix
-        for suffix in reversed(SUFFIXES):
+        for suffix in (side_suffix(LOSS_MASK), *reversed(SUFFIXES)):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
     if sorted(prefixes) != _claimed(output):
         write_atomically(_claims_path(output), json.dumps(sorted(prefixes), indent=1).encode())

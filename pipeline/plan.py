@@ -18,15 +18,27 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import kernels
-from . import clean, dedup, filters, pack, passages, tokenize, train_tokenizer
+from . import (
+    chat_tokenizer,
+    clean,
+    dedup,
+    filters,
+    pack,
+    passages,
+    tokenize,
+    train_tokenizer,
+)
+from .chat_check import for_conversations
 from .check import check_config, open_given_tokenizer
 from .cleaner import without_hook
 from .config import PreprocessConfig, SourceConfig
+from .dedup_components import GROUP_BYTES_A_DOCUMENT
 from .executors import LocalExecutor, count_workers
 from .filter_config import FilterConfig
 from .progress import Progress
 from .report import build_report
 from .stage import Marker
+from .unit_runs import UNIT_BYTES
 from .units import ReadUnit, read_unit
 
 SAMPLE_TEXT_BYTES = 2_000_000
@@ -34,15 +46,6 @@ SAMPLE_TEXT_BYTES = 2_000_000
 
 SAMPLE_UNITS = 16
 """Units that the sample is taken from, spread over the input."""
-
-WORKER_BYTES = 1_400_000_000
-"""Memory that a worker stays below, whatever the input: batches of 16 MB of text, longest texts of
-64 MB and a tokenizer's caches (measured on 277 MB of text in 400 languages: 0.9 to
-1.0 GB in each of two workers, 1.26 GB with one worker, which has the parent's part as well)."""
-
-GROUP_BYTES_A_DOCUMENT = 20
-"""Memory of the one process that groups candidates, for each document of the run, where a third
-of them are candidates."""
 
 Result = TypeVar("Result")
 
@@ -77,10 +80,18 @@ def plan_preprocess(
     """
     console = console or Console()
     check_config(config)
+    chat = None
+    if config.kind != "text":
+        config = for_conversations(config)
+        chat = chat_tokenizer.resolve(config)
     units = clean.plan(config)
     open_given_tokenizer(config.tokenizer)
     workers = workers or count_workers()
     _show_sources(units, output, console)
+    if chat is not None:
+        for line in chat.describe():
+            console.print(line, highlight=False, soft_wrap=True)
+        return
     sample = measure(config, units)
     if sample is None:
         console.print("The size of the input is not known beforehand (a stream), or it is empty.")
@@ -281,7 +292,7 @@ def _show_estimates(
         table.add_row(f"disk: {name}", f"{size * scale / 1e6:,.1f} MB")
     table.add_section()
     group = GROUP_BYTES_A_DOCUMENT * sample.whole_documents
-    table.add_row("memory: each worker", f"below {WORKER_BYTES / 1e6:,.0f} MB")
+    table.add_row("memory: each worker", f"below {UNIT_BYTES / 1e6:,.0f} MB")
     table.add_row("memory: grouping duplicates", f"{group / 1e6:,.0f} MB")
     console.print(table)
     if training:

@@ -23,6 +23,8 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 
+from .run_log import RunLog
+
 PLAIN_SECONDS = 10.0
 """Least time between two lines when the output is not a terminal; it grows with the stage's time,
 so that a day's log can still be read."""
@@ -50,6 +52,9 @@ class Progress:
     def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
         self.console = console or Console(stderr=True)
         self.quiet = quiet
+        self.log = RunLog()
+        """Where units are noted down; by default nowhere."""
+        self._skipped: set[str] = set()
 
     @contextlib.contextmanager
     def stage(
@@ -62,7 +67,9 @@ class Progress:
         finished = f"{_units(num_skipped)} done before" if num_skipped else ""
         if num_units == 0:
             note = f"already done ({_units(num_skipped)})" if num_skipped else "nothing to do"
-            self._line(name, note)
+            if name not in self._skipped:  # a piece that waits for others looks again and again
+                self._line(name, note)
+                self._skipped.add(name)
             yield _Silent()
             return
         if self.console.is_terminal:
@@ -128,7 +135,7 @@ class _Lines:
         self._started = time.monotonic()
         self._next = self._started + PLAIN_SECONDS
         suffix = f" ({note})" if note else ""
-        line(name, f"{_units(num_units)}, {_size(total_bytes)}{suffix}")
+        line(name, f"{_units(num_units)}, {size_text(total_bytes)}{suffix}")
 
     def update(self, num_bytes: int) -> None:
         now = time.monotonic()
@@ -138,42 +145,42 @@ class _Lines:
         self._next = now + min(max(PLAIN_SECONDS, seconds / 10), MAX_PLAIN_SECONDS)
         units = f"{self._done} of {_units(self._num_units)} done"
         if self._total == 0:  # a stream: nobody knows how long it is
-            self._line(self._name, f"{_size(num_bytes)} after {_time(seconds)}, {units}")
+            self._line(self._name, f"{size_text(num_bytes)} after {time_text(seconds)}, {units}")
             return
         num_bytes = min(num_bytes, self._total)
         if num_bytes == self._total:  # training goes on for a while after its last text
-            self._line(self._name, f"all read, still at work after {_time(seconds)}, {units}")
+            self._line(self._name, f"all read, still at work after {time_text(seconds)}, {units}")
             return
         share = 100 * num_bytes / self._total
         rate = num_bytes / seconds
         is_known = num_bytes > 0 and (share >= 1 or seconds > 60)
-        remaining = _time((self._total - num_bytes) / rate) if is_known else "unknown"
-        self._line(
-            self._name,
-            f"{share:3.0f} % of {_size(self._total)}, {_size(rate)}/s, ETA {remaining}, {units}",
-        )
+        remaining = time_text((self._total - num_bytes) / rate) if is_known else "unknown"
+        whole, speed = size_text(self._total), size_text(rate)
+        self._line(self._name, f"{share:3.0f} % of {whole}, {speed}/s, ETA {remaining}, {units}")
 
     def unit_done(self) -> None:
         self._done += 1
 
     def finish(self) -> None:
         seconds = time.monotonic() - self._started
-        rate = f" ({_size(self._total / seconds)}/s)" if seconds > 0 and self._total else ""
-        self._line(self._name, f"done in {_time(seconds)}{rate}")
+        rate = f" ({size_text(self._total / seconds)}/s)" if seconds > 0 and self._total else ""
+        self._line(self._name, f"done in {time_text(seconds)}{rate}")
 
 
 def _units(count: int) -> str:
     return f"{count:,} unit" if count == 1 else f"{count:,} units"
 
 
-def _size(num_bytes: float) -> str:
+def size_text(num_bytes: float) -> str:
+    """Return a size as people read it."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if num_bytes >= size:
             return f"{num_bytes / size:,.1f} {unit}"
     return f"{num_bytes:.0f} bytes"
 
 
-def _time(seconds: float) -> str:
+def time_text(seconds: float) -> str:
+    """Return a duration as people read it."""
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -1,42 +1,50 @@
 """The recipe: sources in, indexed datasets out, one stage after the other on this page.
 
-read, clean -> filters -> dedup -> tokenizer -> tokenize -> pack. Each stage leaves finished files
-and markers in the output folder and skips what is done, so the same call resumes after any
-interruption.
+read, clean -> filters -> dedup -> tokenizer -> tokenize -> pack. Of fine-tuning data `clean` also
+renders the conversations, and after pack those held out are written as they are. Each stage
+leaves finished files and markers in the output folder and skips what is done, so the same call
+resumes after any interruption.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import logging
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
 
-from ..indexed_dataset.atomic import disk_full, is_disk_full
 from . import (
+    chat_tokenizer,
     clean,
     contamination_report,
     dedup,
     dedup_inputs,
     filters,
+    heldout,
     pack,
     passages,
     rehydration,
     tokenize,
     train_tokenizer,
 )
+from .chat_check import for_conversations
 from .check import check_config, open_given_tokenizer
 from .config import PreprocessConfig
-from .executors import Executor, LocalExecutor
+from .executors import Executor
+from .opened_executor import ExecutorName, open_executor
+from .passes import in_passes, noting_the_end
 from .progress import Progress
 from .report import Report, build_report, show_report
 from .report_pages import CARD, PAGE, write_pages
-from .stage import Marker
+from .run_lock import only_run
+from .run_log import RunLog
+from .set_aside import load_set_aside, try_again
+from .shards import Shard, alone
+from .stage import Marker, fingerprint
+from .units import ReadUnit
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +60,11 @@ def preprocess(
     write_kept: bool = False,
     console: Console | None = None,
     on_start: Callable[[], None] = lambda: None,
+    executor: ExecutorName = "local",
+    ray_address: str = "",
+    shard: Shard | None = None,
+    wait_seconds: float = 0.0,
+    max_failed_units: int = 0,
 ) -> Report:
     """Run the pipeline up to and including the stage `until`; return the counts of the run.
 
@@ -64,11 +77,18 @@ def preprocess(
         console: where tables go; standard output by default.
         on_start: called when the configuration makes sense and no other run works in `output`,
             before anything is read.
+        executor: local processes, or a Ray cluster.
+        ray_address: of the cluster; empty: RAY_ADDRESS, else one is started on this machine.
+        shard: do the units of this piece of a job array only.
+        wait_seconds: how long a piece waits for units of the others before it ends.
+        max_failed_units: units of reading that may fail three times: the run goes on without them,
+            and the report lists them as `set_aside`.
 
     Raises:
         ValueError: something in the configuration or the input cannot be used, or no document
             was kept.
         UnitError: a unit of work failed. Finished units are kept; run again to go on.
+        PiecesMissingError: the piece has done what it can.
     """
     console = console or Console()
     progress = Progress()
@@ -80,37 +100,74 @@ def preprocess(
     # What is wrong is said now, not after hours of work.
     check_config(config)
     config = filters.needed_columns(config)
+    chat: chat_tokenizer.ChatTokenizer | None = None
+    if config.kind != "text":
+        config = for_conversations(config)
+        chat = chat_tokenizer.resolve(config)
     units = clean.plan(config)
     if until not in ("clean", "filters", "dedup"):
         open_given_tokenizer(config.tokenizer)
-    executor = LocalExecutor(workers)
-    with _only_run(output), executor:
+    settings = fingerprint(config, until, write_kept)
+    workplace = open_executor(
+        executor,
+        workers=workers,
+        ray_address=ray_address,
+        shard=shard,
+        max_failed_units=max_failed_units,
+    )
+    with only_run(output, shard, settings), workplace as place:
+        progress.log = RunLog(output, shard)
+        with noting_the_end(progress.log):
+            pack.refuse_foreign_prefixes(output)
+            with alone(shard, output):
+                on_start()
+                if chat is not None:
+                    for line in chat.describe():
+                        logger.info("%s", line)
+                    config = chat_tokenizer.with_tokenizer(
+                        config, chat, chat.write(output / "work" / "chat-tokenizer")
+                    )
+            if shard is None:
+                try_again(output)
+            run = Run(config, output, place, progress, console, until, write_kept, chat)
+            return in_passes(run.once, units, run, wait_seconds)
 
-        def finish(report: Report) -> Report:
-            report.config = pack.manifest_config(config)
-            if until != "clean":
-                report.contamination = contamination_report.describe(config, output, cleaned)
-            return _finish(report, output, executor, progress, console)
 
-        pack.refuse_foreign_prefixes(output)
-        on_start()
-        cleaned = clean.run(config, output, executor, progress, units)
+@dataclass(slots=True)
+class Run:
+    """One run: its settings, and where it works and tells of it."""
+
+    config: PreprocessConfig
+    output: Path
+    executor: Executor
+    progress: Progress
+    console: Console
+    until: UntilStage
+    write_kept: bool
+    chat: chat_tokenizer.ChatTokenizer | None
+
+    def once(self, units: Sequence[ReadUnit]) -> Report:
+        """Do all stages with these units of reading; return the counts."""
+        config, output, until = self.config, self.output, self.until
+        executor, progress = self.executor, self.progress
+        recipe = None if self.chat is None else self.chat.recipe
+        cleaned = clean.run(config, output, executor, progress, units, recipe)
         if until == "clean":
-            return finish(build_report(until, cleaned))
+            return self.finish(build_report(until, cleaned), cleaned)
         cleaned = filters.run(config, output, cleaned, executor, progress)
         if until == "filters":
-            return finish(build_report(until, cleaned))
+            return self.finish(build_report(until, cleaned), cleaned)
 
         verdicts = dedup.run(config, output, cleaned, executor, progress)
         cuts: dict[str, Marker] = {}
-        if write_kept:
+        if self.write_kept:
             cuts = passages.run(config, output, verdicts, executor, progress)
             dedup_inputs.run_kept(output, cleaned, verdicts, cuts, executor, progress)
         report = build_report("dedup", cleaned, verdicts)
         if until == "dedup":
-            return finish(report)
+            return self.finish(report, cleaned)
         if report.total.kept == 0:
-            finish(report)
+            self.finish(report, cleaned)
             if report.total.documents_in == 0:
                 raise ValueError("the input has no document: there is nothing to tokenize")
             raise ValueError(
@@ -119,13 +176,13 @@ def preprocess(
                 f"{output / 'verdicts'} and {output / 'rejected'} have every document"
             )
 
-        if not write_kept:
+        if not self.write_kept:
             cuts = passages.run(config, output, verdicts, executor, progress)
         schedule = rehydration.run(config, output, verdicts, executor, progress)
         tokenizer = train_tokenizer.run(config, output, verdicts, executor, progress)
         if until == "tokenizer":
             report = build_report(until, cleaned, verdicts, fertility=tokenizer.fertility)
-            return finish(report)
+            return self.finish(report, cleaned)
 
         tokenized = tokenize.run(config, output, verdicts, tokenizer, executor, progress, cuts)
         packed = None
@@ -133,11 +190,29 @@ def preprocess(
             packed = pack.run(
                 config, output, tokenized, tokenizer, executor, progress, _versions(), schedule
             )
+            if self.chat is not None:
+                heldout.run(output, cleaned, packed, executor, progress)
         report = build_report(until, cleaned, verdicts, tokenized, packed, tokenizer.fertility)
         report.rehydration = rehydration.describe(schedule)
         if schedule is not None and packed is not None:
             report.repeats = rehydration.describe_groups(packed)
-        return finish(report)
+        return self.finish(report, cleaned)
+
+    def finish(self, report: Report, cleaned: Mapping[str, Marker]) -> Report:
+        """Write the report and its pages, which one piece of a job array does after the other."""
+        shard = self.executor.shard
+        with alone(shard, self.output):
+            self.executor.shard = None  # all is done: the pages are one call's work
+            try:
+                report.config = pack.manifest_config(self.config)
+                report.set_aside = [asdict(one) for one in load_set_aside(self.output).values()]
+                if self.until != "clean":
+                    report.contamination = contamination_report.describe(
+                        self.config, self.output, cleaned
+                    )
+                return _finish(report, self.output, self.executor, self.progress, self.console)
+            finally:
+                self.executor.shard = shard
 
 
 def _versions() -> dict[str, int]:
@@ -175,34 +250,3 @@ def _finish(
         if (output / name).exists():
             console.print(f"{output / name}: {meaning}", highlight=False, soft_wrap=True)
     return report
-
-
-@contextlib.contextmanager
-def _only_run(output: Path) -> Iterator[None]:
-    """Hold the output folder's lock, so that two runs never write the same files."""
-    path = output / "work" / "lock"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        opened = path.open("a+")
-    except OSError as error:
-        if is_disk_full(error):
-            raise disk_full(path, error) from error
-        why = error.strerror or str(error)
-        if output.exists() and not output.is_dir():
-            why = "it is a file"
-        raise ValueError(
-            f"cannot write to the output folder {output}: {why}. Choose another --output"
-        ) from error
-    with opened as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise ValueError(
-                f"another run (process {file.read().strip() or 'unknown'}) is working in {output}: "
-                "two runs would overwrite each other. Wait for it, or use another --output"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield

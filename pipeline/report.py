@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ class Tally:
     """Bytes of clean text kept."""
     tokens: int = 0
     """Tokens written, EOD included; 0 before tokenizing."""
+    target_tokens: int = 0
+    """Of them those that the assistant says, where the documents are conversations."""
     validation_documents: int = 0
     validation_tokens: int = 0
     cut_documents: int = 0
@@ -79,6 +81,10 @@ class Report:
     """What cleaning replaced, and which filter rules documents fail: see `curation_counts`."""
     contamination: dict[str, Any] = field(default_factory=dict)
     """What was found of evaluation data: see `contamination_report`."""
+    special_strings: dict[str, int] = field(default_factory=dict)
+    """Special token -> how often texts spell it out."""
+    set_aside: list[dict[str, Any]] = field(default_factory=list)
+    """Units of reading that failed, which the run went on without: unit, stage, files, error."""
 
     def to_json(self) -> str:
         """Return the text of report.json."""
@@ -94,6 +100,8 @@ class Report:
             "repeats": self.repeats,
             "curation": self.curation,
             "contamination": self.contamination,
+            "special_strings": dict(sorted(self.special_strings.items())),
+            "set_aside": self.set_aside,
         }
         return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
 
@@ -143,6 +151,12 @@ def build_report(
             documents += num_documents
             for tally in _tallies(report, source, language):
                 tally.tokens += tokens
+        for marker in tokenized.values():
+            for name, count in marker.counts.get("special", {}).items():
+                report.special_strings[name] = report.special_strings.get(name, 0) + count
+        for source, language, targets in _rows(tokenized, "targets"):
+            for tally in _tallies(report, source, language):
+                tally.target_tokens += targets
         for source, language, reason, dropped, text_bytes in _rows(tokenized, "dropped"):
             for tally in _tallies(report, source, language):
                 tally.kept -= dropped
@@ -217,6 +231,13 @@ def _show_dropped(report: Report, console: Console) -> None:
         for reason in _by_number(total):
             console.print(f"{reason}: {REASONS.get(reason, '')}", highlight=False, soft_wrap=True)
     dropped = "".join(f" + {total.dropped[reason]:,} {reason}" for reason in _by_number(total))
+    if total.target_tokens:
+        console.print(
+            f"loss mask: {total.target_tokens:,} of {total.tokens:,} tokens are the assistant's "
+            f"({100 * total.target_tokens / total.tokens:.1f} %); the others carry no loss",
+            highlight=False,
+            soft_wrap=True,
+        )
     if total.cut_bytes:
         console.print(
             f"repeated passages: {total.cut_bytes / 1e6:,.2f} MB left out of "
@@ -295,6 +316,8 @@ def load_report(path: Path) -> Report:
             repeats=value.get("repeats", []),
             curation=value.get("curation", {}),
             contamination=value.get("contamination", {}),
+            special_strings=value.get("special_strings", {}),
+            set_aside=value.get("set_aside", []),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
@@ -357,17 +380,9 @@ def _sum(tallies: Iterable[Tally]) -> Tally:
     total = Tally()
     dropped: dict[str, int] = defaultdict(int)
     for tally in tallies:
-        for name in (
-            "documents_in",
-            "kept",
-            "text_bytes",
-            "tokens",
-            "validation_documents",
-            "validation_tokens",
-            "cut_documents",
-            "cut_bytes",
-        ):
-            setattr(total, name, getattr(total, name) + getattr(tally, name))
+        for name in Tally.__slots__:
+            if name != "dropped":
+                setattr(total, name, getattr(total, name) + getattr(tally, name))
         for reason, documents in tally.dropped.items():
             dropped[reason] += documents
     total.dropped = dict(dropped)
@@ -375,14 +390,7 @@ def _sum(tallies: Iterable[Tally]) -> Tally:
 
 
 def _plain(tally: Tally) -> dict[str, Any]:
-    return {
-        "documents_in": tally.documents_in,
-        "kept": tally.kept,
-        "dropped": dict(sorted(tally.dropped.items())),
-        "text_bytes": tally.text_bytes,
-        "tokens": tally.tokens,
-        "validation_documents": tally.validation_documents,
-        "validation_tokens": tally.validation_tokens,
-        "cut_documents": tally.cut_documents,
-        "cut_bytes": tally.cut_bytes,
-    }
+    value = asdict(tally) | {"dropped": dict(sorted(tally.dropped.items()))}
+    if not tally.target_tokens:
+        del value["target_tokens"]  # texts have no loss mask
+    return value

@@ -137,7 +137,8 @@ def render_page(report: Report, summary: Summary, samples: Mapping[str, list[Sam
                 _group(report, reason, styles, samples, reason == NEAR and bool(pairs))
                 for reason in reasons
             ],
-            kept=samples.get(KEPT, []),
+            # What only the tokenizer dropped is kept by its verdict, and has a detail.
+            kept=[one for one in samples.get(KEPT, []) if not one.detail],
             pairs=pairs,
             meanings=REASONS,
             rules=rule_rows(report.curation),
@@ -252,6 +253,8 @@ def _table(
     headings = ["kept text"]
     if has_tokens:
         headings += ["tokens", "bytes per token"]
+        if report.total.target_tokens:
+            headings.append("tokens with loss")
         if noun == "language":
             headings.append("validation documents")
     scores: list[str] = []
@@ -264,6 +267,8 @@ def _table(
         if has_tokens:
             ratio = f"{tally.text_bytes / tally.tokens:.2f}" if tally.tokens else "-"
             figures += [f"{tally.tokens:,}", ratio]
+            if report.total.target_tokens:
+                figures.append(f"{tally.target_tokens:,}")
             if noun == "language":
                 figures.append(f"{tally.validation_documents:,}")
         for column in scores:

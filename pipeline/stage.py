@@ -12,14 +12,16 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..indexed_dataset.atomic import DiskFullError, disk_full, is_disk_full, write_atomically
-from .executors import Executor, UnitError
+from ..indexed_dataset.atomic import write_atomically, write_lightly
+from .executors import Executor, Running
 from .progress import Progress
+from .shards import PiecesMissingError
+from .unit_runs import UNIT_BYTES, Outcome, UnitsFailedError, Work, outcomes
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +41,8 @@ class Unit:
     """Fingerprints of everything that is read: see `file_fingerprint`, `Marker.fingerprint`."""
     size_bytes: int = 0
     """Bytes of input, for the progress bar."""
+    memory_bytes: int = UNIT_BYTES
+    """Memory that it may need: a cluster places it by that."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,7 +121,9 @@ def run_stage(
     whatever their markers say, because a file that is no output of theirs is wanted again.
 
     Raises:
-        UnitError: a unit failed; its name and the reason. Other finished units are kept.
+        UnitsFailedError: units failed three times. At most `executor.max_failed_units` others may
+            have failed before the rest was left; finished units are kept.
+        PiecesMissingError: this is a piece of a job array, and the units of others are not done.
         DiskFullError: no space left.
     """
     folder = output / "work" / stage.name
@@ -131,7 +137,10 @@ def run_stage(
         for name, marker in markers.items()
         if name not in redo and _is_done(marker, wanted[name], output)
     }
-    todo = [unit for unit in units if unit.name not in done]
+    shard = executor.shard
+    own = wanted.keys() if shard is None else shard.own(list(wanted))
+    others = [name for name in wanted if name not in done and name not in own]
+    todo = [unit for unit in units if unit.name not in done and unit.name in own]
     # Large units first, so that no worker is alone with one in the end.
     todo.sort(key=lambda unit: -unit.size_bytes)
     for unit in todo:
@@ -142,52 +151,103 @@ def run_stage(
             write_atomically(folder / f"{unit.name}.json", _content(markers[unit.name]))
 
     total = sum(unit.size_bytes for unit in todo)
+    failures: list[tuple[str, str]] = []
+    log = progress.log
+    log.begin_stage(
+        stage.name, units=len(todo), skipped=len(done), others=len(others), size_bytes=total
+    )
     with progress.stage(stage.name, total, num_units=len(todo), num_skipped=len(done)) as bar:
-        work = [_Work(stage=stage.name, function=stage.function, unit=unit) for unit in todo]
-        for index, result in executor.map(_run_unit, work, bar.update):
-            unit = todo[index]
-            outputs = tuple(
-                (str(path.relative_to(output)), path.stat().st_size) for path in result.outputs
+
+        def tell(num_bytes: int, running: Sequence[Running]) -> None:
+            bar.update(num_bytes)
+            log.progress(
+                num_bytes,
+                [
+                    {"unit": todo[one.index].name, "worker": one.worker, "started": one.started}
+                    for one in running
+                ],
             )
-            content = _content(
-                Marker(
-                    unit=unit.name,
-                    fingerprint=wanted[unit.name],
-                    counts=result.counts,
-                    outputs=outputs,
-                )
-            )
-            marker = _parse(content)  # as a later run will read it, key order and all
-            if unit.name in markers:  # an older version of this unit: what it no longer writes goes
-                kept = {path for path, _ in marker.outputs}
-                for path, _ in markers[unit.name].outputs:
-                    if path not in kept:
-                        (output / path).unlink(missing_ok=True)
-            write_atomically(folder / f"{unit.name}.json", content)
-            done[unit.name] = marker
-            bar.unit_done()
+
+        work = [Work(stage=stage.name, function=stage.function, unit=unit) for unit in todo]
+        try:
+            for index, outcome in outcomes(executor, work, tell):
+                unit = todo[index]
+                if outcome.error:
+                    failures.append((unit.name, outcome.error))
+                    log.unit_ended(_line(stage, unit, outcome, ()))
+                    if len(failures) > executor.max_failed_units:
+                        raise UnitsFailedError(stage.name, failures)
+                    continue
+                marker = _commit(stage, unit, outcome.result, markers.get(unit.name), output)
+                done[unit.name] = marker
+                log.unit_ended(_line(stage, unit, outcome, marker.outputs))
+                bar.unit_done()
+        finally:
+            log.end_stage()
+    if failures:
+        raise UnitsFailedError(stage.name, failures)
+    if others and shard is not None:
+        done |= _done_meanwhile(folder, others, wanted, output)
+        missing = [folder / f"{name}.json" for name in others if name not in done]
+        if missing:
+            raise PiecesMissingError(stage.name, shard, missing)
     return {unit.name: done[unit.name] for unit in units}
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    stage: str
-    function: Callable[[Any], UnitResult]
-    unit: Unit
+def _commit(
+    stage: Stage, unit: Unit, result: UnitResult, before: Marker | None, output: Path
+) -> Marker:
+    """Write the marker of a unit that is done; files that only its older version had go first."""
+    outputs = tuple((str(path.relative_to(output)), path.stat().st_size) for path in result.outputs)
+    content = _content(
+        Marker(
+            unit=unit.name,
+            fingerprint=unit_fingerprint(stage, unit),
+            counts=result.counts,
+            outputs=outputs,
+        )
+    )
+    marker = _parse(content)  # as a later run will read it, key order and all
+    if before is not None:
+        kept = {path for path, _ in marker.outputs}
+        for path, _ in before.outputs:
+            if path not in kept:
+                (output / path).unlink(missing_ok=True)
+    # Not synced: the files that it vouches for are, and a marker that a crash of the machine has
+    # lost or damaged means that its unit is done again.
+    write_lightly(output / "work" / stage.name / f"{unit.name}.json", content)
+    return marker
 
 
-def _run_unit(work: _Work) -> UnitResult:
-    try:
-        return work.function(work.unit.arguments)
-    except (DiskFullError, KeyboardInterrupt):
-        raise
-    except Exception as error:
-        if is_disk_full(error):
-            where = error.filename or f"unit {work.unit.name} of stage {work.stage}"
-            raise disk_full(where, error) from error
-        raise UnitError(
-            f"stage {work.stage}, unit {work.unit.name}: {type(error).__name__}: {error}"
-        ) from error
+def _done_meanwhile(
+    folder: Path, names: Sequence[str], wanted: Mapping[str, str], output: Path
+) -> dict[str, Marker]:
+    """Return the markers of those units of other pieces that are done by now."""
+    found = {}
+    for name in names:
+        marker = _read_marker(folder / f"{name}.json")
+        if marker is not None and _is_done(marker, wanted[name], output):
+            found[name] = marker
+    return found
+
+
+def _line(
+    stage: Stage, unit: Unit, outcome: Outcome, outputs: Sequence[tuple[str, int]]
+) -> dict[str, Any]:
+    """Return what the log says of a unit."""
+    return {
+        "stage": stage.name,
+        "unit": unit.name,
+        "state": "failed" if outcome.error else "done",
+        "tries": outcome.tries,
+        "seconds": round(outcome.seconds, 3),
+        "cpu_seconds": round(outcome.cpu_seconds, 3),
+        "peak_bytes": outcome.peak_bytes,
+        "size_bytes": unit.size_bytes,
+        "output_bytes": sum(size for _, size in outputs),
+        "worker": outcome.worker,
+        "error": outcome.error,
+    }
 
 
 def finished_units(output: Path, stage: str) -> dict[str, Marker]:
@@ -197,13 +257,18 @@ def finished_units(output: Path, stage: str) -> dict[str, Marker]:
 
 def read_markers(folder: Path) -> dict[str, Marker]:
     """Return the markers in the work folder of a stage, by unit name."""
-    markers = {}
-    for path in sorted(folder.glob("*.json")):
-        try:
-            markers[path.stem] = _parse(path.read_bytes())
-        except (ValueError, KeyError, TypeError) as error:
-            logger.warning("%s is not a marker (%s): its unit is done again", path, error)
-    return markers
+    found = {path.stem: _read_marker(path) for path in sorted(folder.glob("*.json"))}
+    return {name: marker for name, marker in found.items() if marker is not None}
+
+
+def _read_marker(path: Path) -> Marker | None:
+    try:
+        return _parse(path.read_bytes())
+    except FileNotFoundError:
+        return None  # another piece of a job array has just removed it
+    except (ValueError, KeyError, TypeError) as error:
+        logger.warning("%s is not a marker (%s): its unit is done again", path, error)
+        return None
 
 
 def _content(marker: Marker) -> bytes:

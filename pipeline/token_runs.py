@@ -1,8 +1,9 @@
 """Sorted runs, the hand-over from tokenize to pack: token ids of one unit's documents, in order.
 
 RUN.bin holds the tokens (EOD included), RUN.npy one row a document (`RUN_DTYPE`), RUN.json the
-names that the numbers stand for. Rows, and so the tokens, are sorted by language, source,
-placement key, file and offset: what pack takes out is contiguous in each run.
+names that the numbers stand for, RUN.mask, where the documents have one, their loss mask. Rows, and
+so the tokens, are sorted by language, source, placement key, file and offset: what pack takes out
+is contiguous in each run.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ RUN_DTYPE = np.dtype(
     ]
 )
 
+MASK_DTYPE = np.dtype(np.uint8)
+
 BLOCK_TOKENS = 4 << 20
 """Tokens that are held in memory at a time while runs are sorted and merged."""
 
@@ -59,12 +62,13 @@ class RunWriter:
     Args:
         path: RUN, without suffix.
         dtype: of the token ids.
+        has_mask: documents come with a loss mask.
 
     Memory: the index (64 bytes a document); tokens wait in a file. Use as a context manager; a
     block left by an error writes nothing.
     """
 
-    def __init__(self, path: Path, dtype: np.dtype[Any]) -> None:
+    def __init__(self, path: Path, dtype: np.dtype[Any], *, has_mask: bool = False) -> None:
         self._path = path
         self._dtype = dtype
         self._rows: list[NDArray[Any]] = []
@@ -76,11 +80,14 @@ class RunWriter:
         # One fixed name: what a killed process left is overwritten when its unit is done again.
         self._unsorted = path.with_name(f"{path.name}.unsorted")
         self._stream = open(self._unsorted, "wb")  # noqa: SIM115  (closed by __exit__)
+        self._unsorted_mask = path.with_name(f"{path.name}.unsorted-mask")
+        self._mask = open(self._unsorted_mask, "wb") if has_mask else None  # noqa: SIM115
 
     @property
-    def outputs(self) -> tuple[Path, Path, Path]:
-        """The three files of the run."""
-        return run_files(self._path)
+    def outputs(self) -> tuple[Path, ...]:
+        """The files of the run."""
+        files = run_files(self._path)
+        return files if self._mask is None else (*files, mask_file(self._path))
 
     def add(
         self,
@@ -95,8 +102,13 @@ class RunWriter:
         origin_files: Sequence[str],
         origin_offsets: NDArray[np.int64],
         cluster_sizes: NDArray[np.int64],
+        loss_mask: NDArray[np.uint8] | None = None,
     ) -> None:
-        """Add documents: their tokens back to back, and one value of everything else for each."""
+        """Add documents: their tokens back to back, and one value of everything else for each.
+
+        `loss_mask` has one for each token; it is there where the writer has a mask.
+        """
+        assert (loss_mask is None) == (self._mask is None)
         rows = np.zeros(len(num_tokens), RUN_DTYPE)
         rows["num_tokens"] = num_tokens
         rows["start"] = self._num_tokens + np.cumsum(num_tokens) - num_tokens
@@ -109,12 +121,16 @@ class RunWriter:
         rows["source"] = _numbers(self._sources, sources)
         rows["file"] = _numbers(self._files, list(zip(sources, origin_files, strict=True)))
         self._stream.write(np.ascontiguousarray(tokens, self._dtype).data)
+        if self._mask is not None and loss_mask is not None:
+            self._mask.write(np.ascontiguousarray(loss_mask, np.uint8).data)
         self._num_tokens += int(num_tokens.sum())
         self._rows.append(rows)
 
     def finish(self) -> None:
         """Sort and write the run."""
         self._stream.close()
+        if self._mask is not None:
+            self._mask.close()
         rows = np.concatenate([np.zeros(0, RUN_DTYPE), *self._rows])
         for field, table in (
             ("language", self._languages),
@@ -131,9 +147,12 @@ class RunWriter:
             files=tuple(sorted(self._files)),
             slices=_slices(rows, languages, sources),
         )
-        bin_path, index_path, names_path = self.outputs
+        bin_path, index_path, names_path = run_files(self._path)
         with atomic_path(bin_path) as temporary:
-            self._write_sorted(temporary, rows)
+            _write_sorted(temporary, self._unsorted, rows, self._dtype)
+        if self._mask is not None:
+            with atomic_path(mask_file(self._path)) as temporary:
+                _write_sorted(temporary, self._unsorted_mask, rows, MASK_DTYPE)
         rows["start"] = np.cumsum(rows["num_tokens"]) - rows["num_tokens"]
         save_array(index_path, rows)
         content = asdict(names)
@@ -145,15 +164,12 @@ class RunWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):  # its last bytes may not fit on a full disk
-            self._stream.close()
+        for stream in (self._stream, self._mask):
+            with contextlib.suppress(OSError):  # its last bytes may not fit on a full disk
+                if stream is not None:
+                    stream.close()
         self._unsorted.unlink(missing_ok=True)
-
-    def _write_sorted(self, path: Path, rows: NDArray[Any]) -> None:
-        with open(path, "wb") as stream, open(self._unsorted, "rb") as unsorted:
-            for first, last in token_blocks(rows["num_tokens"], BLOCK_TOKENS):
-                block = rows[first:last]
-                stream.write(read_tokens(unsorted.fileno(), block, self._dtype).data)
+        self._unsorted_mask.unlink(missing_ok=True)
 
 
 class Run:
@@ -179,6 +195,18 @@ class Run:
             mmap_mode="r" if self.names.slices else None,  # nothing to map in an empty run
         )
         """RUN_DTYPE[num_documents], in the file."""
+
+
+def _write_sorted(path: Path, unsorted: Path, rows: NDArray[Any], dtype: np.dtype[Any]) -> None:
+    """Copy what belongs to the tokens of documents in the order of their rows."""
+    with open(path, "wb") as stream, open(unsorted, "rb") as source:
+        for first, last in token_blocks(rows["num_tokens"], BLOCK_TOKENS):
+            stream.write(read_tokens(source.fileno(), rows[first:last], dtype).data)
+
+
+def mask_file(path: Path) -> Path:
+    """Return RUN.mask."""
+    return path.with_name(path.name + ".mask")
 
 
 def run_files(path: Path) -> tuple[Path, Path, Path]:
@@ -212,7 +240,7 @@ def read_tokens(
     """Read the tokens of documents from an open RUN.bin (or its unsorted likeness).
 
     Args:
-        descriptor: of the file.
+        descriptor: of the file; of RUN.mask with its dtype.
         rows: RUN_DTYPE[n]; `start` and `num_tokens` are used.
         dtype: of the tokens.
         out: array to read into; default: a new one of the right size.

@@ -17,17 +17,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from ..indexed_dataset.atomic import write_atomically
 from .config import PreprocessConfig
+from .conversation_tokens import ConversationEncoder
+from .document_tokens import Dropped, Encoder, TextEncoder
 from .documents import REASONS
 from .executors import Executor, advance
 from .kept_documents import read_kept
 from .passage_cuts import Cuts, apply_cuts
 from .placement import keyed_hash
 from .progress import Progress
-from .special_strings import SpecialStrings, describe_special
+from .special_strings import describe_special
 from .stage import Marker, Stage, Unit, UnitResult, run_stage
 from .text_column import id_words, text_arrays
 from .token_runs import RunWriter
@@ -56,6 +57,8 @@ class TokenizeArguments:
     seed: int
     cuts: Path | None = None
     """Ranges of the unit's texts that are left out (`passages`)."""
+    max_tokens: int | None = None
+    """Of conversations: longer ones are dropped (0: none is). None: the documents are texts."""
 
 
 def run(
@@ -73,9 +76,10 @@ def run(
     tokenized, `cut` [source, language, documents, bytes] of repeated passages left out of it, and
     `dropped` [source, language, reason, documents, text_bytes]; each document dropped here also
     stands in rejected/<unit>.tokenize.jsonl. `special` counts the special tokens that texts
-    spelled out.
+    spelled out, `targets` [source, language, tokens] those that a loss mask counts.
     """
     cuts = cuts or {}
+    max_tokens = None if config.kind == "text" else config.chat.max_tokens
     stage = Stage(
         name="tokenize",
         version=VERSION,
@@ -83,6 +87,7 @@ def run(
             "seed": config.pack.seed,
             "eod": tokenizer.eod,
             "special_strings": config.tokenizer.special_strings,
+            **({} if max_tokens is None else {"max_tokens": max_tokens}),
         },
         function=tokenize_unit,
     )
@@ -97,6 +102,7 @@ def run(
                 special_strings=config.tokenizer.special_strings,
                 seed=config.pack.seed,
                 cuts=output / "cuts" / f"{name}.parquet" if name in cuts else None,
+                max_tokens=max_tokens,
             ),
             inputs=(
                 marker.fingerprint,
@@ -123,7 +129,14 @@ def run(
     special: Counter[str] = Counter()
     for marker in markers.values():
         special.update(marker.counts["special"])
-    if special:
+    if special and max_tokens is not None:
+        became = {"as_text": "are encoded as text", "as_tokens": "became those tokens"}
+        logger.warning(
+            "control tokens that conversations spell out %s: %s (chat.special_strings)",
+            became[config.chat.special_strings],
+            describe_special(special),
+        )
+    elif special:
         logger.warning(
             "special tokens that texts spell out became those tokens: %s. With "
             'tokenizer.special_strings = "as_text" they are encoded as any other text',
@@ -136,19 +149,25 @@ def tokenize_unit(arguments: TokenizeArguments) -> UnitResult:
     """Encode the kept documents of one unit and write them as a sorted run."""
     output, unit = arguments.output, arguments.unit
     tokenizer = open_cached(str(arguments.tokenizer), arguments.eod, arguments.special_strings)
-    counter, special = SpecialStrings(tokenizer), Counter[str]()
+    encode: Encoder = TextEncoder(tokenizer)
+    if arguments.max_tokens is not None:
+        encode = ConversationEncoder(tokenizer, arguments.max_tokens)
+    special: Counter[str] = Counter()
     documents: Counter[tuple[str, str]] = Counter()
     tokens: Counter[tuple[str, str]] = Counter()
+    targets: Counter[tuple[str, str]] = Counter()
     text_bytes: Counter[tuple[str, str]] = Counter()
     cut_documents: Counter[tuple[str, str]] = Counter()
     cut_bytes: Counter[tuple[str, str]] = Counter()
     dropped: list[dict[str, Any]] = []
     cuts = Cuts.load(arguments.cuts) if arguments.cuts else None
-    with RunWriter(output / "work" / "runs" / unit, tokenizer.dtype) as writer:
+    path = output / "work" / "runs" / unit
+    has_mask = arguments.max_tokens is not None
+    with RunWriter(path, tokenizer.dtype, has_mask=has_mask) as writer:
         batches = read_kept(
             output / "documents" / f"{unit}.parquet",
             output / "verdicts" / f"{unit}.parquet",
-            _COLUMNS,
+            [*_COLUMNS, *encode.columns],
         )
         for batch in batches:
             whole, lost = batch.table, np.zeros(batch.table.num_rows, np.int64)
@@ -157,29 +176,22 @@ def tokenize_unit(arguments: TokenizeArguments) -> UnitResult:
             whole = whole.append_column("lost", pa.array(lost))
             whole = whole.append_column("cluster_id", batch.cluster_ids)
             whole = whole.append_column("cluster_size", pa.array(batch.cluster_sizes))
-            for table in _slices(whole):
-                data, offsets = text_arrays(table["text"])
-                sizes = np.diff(offsets)
-                empty = (sizes == 0) & (table["lost"].to_numpy() > 0)
-                too_long = tokenizer.too_long(data, offsets)
-                for reason, which, detail in (
-                    ("repeated_passages", empty, "nothing is left without repeated passages"),
-                    ("too_long", too_long, tokenizer.too_long_detail()),
-                ):
-                    dropped += _describe(table, which, reason, detail)
-                if (empty | too_long).any():
-                    table = table.filter(pa.array(~(empty | too_long)))
-                    data, offsets = text_arrays(table["text"])
-                encoded, bounds = tokenizer.encode(data, offsets)
-                low, high = (int(encoded.min()), int(encoded.max())) if len(encoded) else (0, 0)
-                special += counter.count(encoded, low, high, num_documents=len(sizes))
-                ids = np.insert(encoded, bounds[1:], tokenizer.eod_id)
+            for part in _slices(whole):
+                encoded = encode(part)
+                table, num_tokens = encoded.table, encoded.num_tokens
+                for one in encoded.dropped:
+                    dropped += _describe(part, one)
+                special += encoded.special
                 names = table.select(["language", "source", "origin_file"]).to_pydict()
                 own = id_words(table["id"])
-                cluster = id_words(pc.coalesce(table["cluster_id"], table["id"]))  # null: its own
-                num_tokens, num_bytes = np.diff(bounds) + 1, np.diff(offsets)
+                if has_mask:  # what shares a prompt, or a context, is on one side
+                    cluster = id_words(table["together_id"])
+                else:
+                    # A document without a cluster is one by itself.
+                    cluster = id_words(pc.coalesce(table["cluster_id"], table["id"]))
+                num_bytes = np.diff(text_arrays(table["text"])[1])
                 writer.add(
-                    ids,
+                    encoded.ids,
                     num_tokens=num_tokens,
                     text_bytes=num_bytes,
                     placement=keyed_hash(own, arguments.seed, "placement"),
@@ -189,15 +201,20 @@ def tokenize_unit(arguments: TokenizeArguments) -> UnitResult:
                     origin_files=names["origin_file"],
                     origin_offsets=table["origin_offset"].to_numpy(),
                     cluster_sizes=table["cluster_size"].to_numpy(),
+                    loss_mask=encoded.loss_mask,
                 )
                 keys = list(zip(names["source"], names["language"], strict=True))
                 documents.update(keys)
                 _add(tokens, keys, num_tokens.tolist())
                 _add(text_bytes, keys, num_bytes.tolist())
+                if encoded.loss_mask is not None and len(keys):
+                    starts = np.cumsum(num_tokens) - num_tokens
+                    sums = np.add.reduceat(encoded.loss_mask.astype(np.int64), starts)
+                    _add(targets, keys, sums.tolist())
                 losses = table["lost"].to_pylist()
                 cut_documents.update(key for key, loss in zip(keys, losses, strict=True) if loss)
                 _add(cut_bytes, keys, losses)
-                advance(int(sizes.sum()))
+                advance(int(np.diff(text_arrays(part["text"])[1]).sum()))
         writer.finish()
     outputs = [*writer.outputs]
     if dropped:
@@ -210,6 +227,8 @@ def tokenize_unit(arguments: TokenizeArguments) -> UnitResult:
         "cut": cut,
         "special": dict(sorted(special.items())),
     }
+    if has_mask:
+        counts["targets"] = [[*key, targets[key]] for key in sorted(targets)]
     return UnitResult(counts=counts, outputs=tuple(outputs))
 
 
@@ -232,18 +251,15 @@ def _slices(table: pa.Table) -> Iterator[pa.Table]:
         first = last
 
 
-def _describe(
-    table: pa.Table, which: NDArray[np.bool_], reason: str, detail: str
-) -> list[dict[str, Any]]:
+def _describe(table: pa.Table, dropped: Dropped) -> list[dict[str, Any]]:
     """Return what a reject file says of some documents; their size is that before any cut."""
-    if not which.any():
-        return []
     columns = ["id", "source", "origin_file", "origin_offset", "language"]
     sizes = np.diff(text_arrays(table["text"])[1]) + table["lost"].to_numpy()
-    rows: list[dict[str, Any]] = table.select(columns).filter(pa.array(which)).to_pylist()
-    for row, size in zip(rows, sizes[which].tolist(), strict=True):
+    rows: list[dict[str, Any]] = table.select(columns).filter(pa.array(dropped.which)).to_pylist()
+    found = zip(rows, sizes[dropped.which].tolist(), dropped.details, strict=True)
+    for row, size, detail in found:
         row["id"] = row["id"].hex()
-        row |= {"reason": reason, "detail": detail, "text_bytes": size}
+        row |= {"reason": dropped.reason, "detail": detail, "text_bytes": size}
     return rows
 
 

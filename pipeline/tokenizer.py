@@ -12,6 +12,7 @@ import itertools
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -337,9 +338,21 @@ class Tokenizer:
         return (", ".join(names[:_NUM_LISTED]) + more) or "(it has none)"
 
 
-@functools.lru_cache(maxsize=1)
 def open_cached(path: str, eod: str, special_strings: SpecialStrings = "as_tokens") -> Tokenizer:
-    """Return a tokenizer, loaded once a process: the largest take two seconds, units often less."""
+    """Return a tokenizer, loaded once a process: the largest take two seconds, units often less.
+
+    A process may outlive a run, and the file be written anew: then it is loaded anew.
+    """
+    file = Path(path, "tokenizer.json") if Path(path).is_dir() else Path(path)
+    status = file.stat() if file.is_file() else None  # none: on the hub, or missing
+    version = (status.st_mtime_ns, status.st_size) if status else None
+    return _open_version(path, eod, special_strings, version)
+
+
+@functools.lru_cache(maxsize=1)
+def _open_version(
+    path: str, eod: str, special_strings: SpecialStrings, version: tuple[int, int] | None
+) -> Tokenizer:
     return Tokenizer(path, eod=eod, special_strings=special_strings)
 
 

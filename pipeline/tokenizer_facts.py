@@ -6,6 +6,7 @@ folder (engine/cache.py); `tokenizers` itself is loaded only when it is asked to
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -38,8 +39,15 @@ class Facts:
     """Why there is no engine."""
 
 
-def load_library(file: TokenizerFile, special_as_text: bool) -> Any:
+def load_library(
+    file: TokenizerFile, special_as_text: bool, *, without_post_processor: bool = False
+) -> Any:
     """Return the tokenizers.Tokenizer of a file, with nothing in it that cuts, pads or is random.
+
+    Args:
+        file: the tokenizer.
+        special_as_text: special tokens that a text spells out are text.
+        without_post_processor: leave out what adds tokens around a text, and changes offsets.
 
     Raises:
         TokenizerError: `tokenizers` does not read it.
@@ -47,7 +55,10 @@ def load_library(file: TokenizerFile, special_as_text: bool) -> Any:
     import tokenizers
 
     try:
-        library = tokenizers.Tokenizer.from_str(file.content.decode())
+        content = file.content.decode()
+        if without_post_processor:
+            content = json.dumps(file.parse() | {"post_processor": None})
+        library = tokenizers.Tokenizer.from_str(content)
     except Exception as error:  # tokenizers raises bare Exception
         raise TokenizerError(
             f"{file.path} is not a tokenizer.json that tokenizers "

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..indexed_dataset.atomic import write_atomically
+from . import chat_tokenizer
 from .config import PreprocessConfig, TokenizerConfig
 from .cuts import OURS
 from .executors import Executor, advance
@@ -68,6 +69,8 @@ class CopyArguments:
     output: Path
     path: str
     eod: str
+    beside: tuple[str, ...] = ()
+    """Files beside the tokenizer.json that are copied too."""
 
 
 def run(
@@ -90,8 +93,9 @@ def run(
         ValueError: nothing to train on.
     """
     references = config.tokenizer.reference_tokenizers
+    beside = () if config.kind == "text" else chat_tokenizer.FILES
     if config.tokenizer.path and not references:
-        return _copy(config.tokenizer, output, executor, progress)
+        return _copy(config.tokenizer, output, executor, progress, beside)
     available: Counter[str] = Counter()
     for marker in verdict_markers.values():
         for _, language, outcome, _, text_bytes in marker.counts["rows"]:
@@ -106,7 +110,7 @@ def run(
         return sorted(rows, key=lambda row: (-available[row["language"]], row["language"]))
 
     if config.tokenizer.path:
-        given = _copy(config.tokenizer, output, executor, progress)
+        given = _copy(config.tokenizer, output, executor, progress, beside)
         if not available:
             return given
         own = str(given.folder)
@@ -185,7 +189,12 @@ def train_unit(arguments: TrainArguments) -> UnitResult:
 def copy_unit(arguments: CopyArguments) -> UnitResult:
     """Copy a given tokenizer into the output folder."""
     tokenizer = Tokenizer(arguments.path, eod=arguments.eod)
-    return _write(arguments.output, tokenizer.file.content, arguments.eod, {})
+    result = _write(arguments.output, tokenizer.file.content, arguments.eod, {})
+    copied = []
+    for name in arguments.beside:
+        copied.append(_folder(arguments.output) / name)
+        write_atomically(copied[-1], (Path(arguments.path) / name).read_bytes())
+    return replace(result, outputs=(*result.outputs, *copied))
 
 
 def train_bpe(
@@ -243,7 +252,11 @@ def special_tokens(eod: str) -> list[str]:
 
 
 def _copy(
-    config: TokenizerConfig, output: Path, executor: Executor, progress: Progress
+    config: TokenizerConfig,
+    output: Path,
+    executor: Executor,
+    progress: Progress,
+    beside: tuple[str, ...] = (),
 ) -> TokenizerResult:
     tokenizer = open_cached(config.path, config.eod)
     _ = tokenizer.eod_id  # an unknown EOD is an error now, not when documents are tokenized
@@ -253,8 +266,11 @@ def _copy(
     )
     unit = Unit(
         name="given",
-        arguments=CopyArguments(output=output, path=config.path, eod=eod),
-        inputs=(tokenizer.fingerprint,),
+        arguments=CopyArguments(output=output, path=config.path, eod=eod, beside=beside),
+        inputs=(
+            tokenizer.fingerprint,
+            *((Path(config.path) / name).read_text(encoding="utf-8") for name in beside),
+        ),
         size_bytes=len(tokenizer.file.content),
     )
     run_stage(stage, [unit], output, executor, progress)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from .batches import BatchBuilder, Piece, ReadBatch
@@ -135,6 +135,7 @@ def _settings(file: SourceFile) -> dict[str, object]:
         "language_keys": source.language_keys,
         "columns": source.columns,
         "text_unit": source.text_unit,
+        "task": asdict(source.task),
         "max_documents": source.max_documents,
     }
 

@@ -30,20 +30,32 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "fasttext",
             "ftfy",
             "jinja2",
+            "ray",
         },
     },
     "trainer": {
         "ours": {"indexed_dataset"},
-        "others": {"torch", "numpy", "rich", "safetensors", "tensorboard", "tokenizers", "wandb"},
+        "others": {
+            "torch",
+            "numpy",
+            "rich",
+            "safetensors",
+            "tensorboard",
+            "tokenizers",
+            "wandb",
+            "sacrebleu",
+            "rouge_score",
+        },
     },
 }
 LAZY = {
     "indexed_dataset": {"kernels", "fsspec"},
     "kernels": set(),
-    "pipeline": {"datasets", "fasttext", "ftfy"},
+    "pipeline": {"datasets", "fasttext", "ftfy", "ray"},
+    "trainer": {"sacrebleu", "rouge_score"},
 }
 ROOF = {f"gristmill.{path.stem}" for path in ROOT.glob("*.py")} - {"gristmill.__init__"}
-TEXT_FILES = {"sampling.py"}  # trainer files where text is made or read
+TEXT_FILES = {"classifier.py", "sampling.py"}  # trainer files where text is made or read
 
 
 def files_of(room: str) -> list[Path]:

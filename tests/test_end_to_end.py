@@ -35,8 +35,8 @@ def bytes_of(output: Path) -> dict[str, str]:
     digests = {}
     for path in sorted(output.rglob("*")):
         name = str(path.relative_to(output))
-        # the lock and the resolved config (its folder) are about the run, not about the data
-        if path.is_file() and name not in {"work/lock", "config.toml"}:
+        # lock, log and the resolved config (its folder) are about the run, not about the data
+        if path.is_file() and not name.startswith(("work/lock", "work/log/", "config.toml")):
             digests[name] = hashlib.blake2b(path.read_bytes()).hexdigest()
     return digests
 

@@ -17,6 +17,9 @@ from .config import PretrainConfig as PretrainConfig
 if TYPE_CHECKING:
     from .checkpoint import CheckpointError as CheckpointError
     from .checkpoint import describe_checkpoint as describe_checkpoint
+    from .classifying import ClassifierSettings as ClassifierSettings
+    from .classifying import classify_file as classify_file
+    from .classifying import train_classifier as train_classifier
     from .exporting import export_model as export_model
     from .hugging_face_error import HuggingFaceError as HuggingFaceError
     from .launch import RankFailedError as RankFailedError
@@ -27,14 +30,17 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "CheckpointError": "checkpoint",
+    "ClassifierSettings": "classifying",
     "HuggingFaceError": "hugging_face_error",
     "PretrainResult": "recipe",
     "RankFailedError": "launch",
+    "classify_file": "classifying",
     "describe_checkpoint": "checkpoint",
     "export_model": "exporting",
     "generate": "sampling",
     "plan_pretrain": "plan",
     "pretrain": "recipe",
+    "train_classifier": "classifying",
 }
 
 

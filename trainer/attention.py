@@ -1,4 +1,4 @@
-"""Causal self-attention with shared key/value heads, and its cache.
+"""Self-attention with shared key/value heads, causal or not, and its cache.
 
 Legend: B sequences, T positions, D hidden size, H query heads of this rank, K key/value heads of
 this rank, E width of a head, C positions in the cache.
@@ -14,7 +14,7 @@ from .grid import Ranks
 from .layers import Linear, RMSNorm
 from .parallel import enter, shares_kv_heads
 from .places import Places, attend
-from .products import can_multiply, product
+from .products import can_multiply
 from .rotary import rotate
 
 
@@ -42,6 +42,7 @@ class Attention(nn.Module):
         super().__init__()
         self.tensor = tensor
         self.sequence_parallel = sequence_parallel
+        self.causal = config.causal
         self.head_width = config.head_size
         self.shares_kv_heads = shares_kv_heads(config, tensor)
         kv_heads = config.num_kv_heads
@@ -78,7 +79,7 @@ class Attention(nn.Module):
                 None: nothing turns.
             cache: earlier positions, extended by these (generation only).
             start: position of x_BTD[:, 0].
-            places: what each token may see; None: all before it.
+            places: what each token may see; None: all before it, in encoders everything.
         """
         x_BTD = enter(x_BTD, self.tensor, self.sequence_parallel)
         q_BHTE = self._norm(self.query_norm, self._heads(self.query(x_BTD)))
@@ -91,7 +92,7 @@ class Attention(nn.Module):
         dtype = x_BTD.dtype
         if not can_multiply(dtype, x_BTD.device):
             q_BHTE, k_BKTE, v_BKTE = q_BHTE.float(), k_BKTE.float(), v_BKTE.float()
-        y_BHTE = attend(q_BHTE, k_BKTE, v_BKTE, places, start).to(dtype)
+        y_BHTE = attend(q_BHTE, k_BKTE, v_BKTE, places, start, self.causal).to(dtype)
         y_BTF = y_BHTE.transpose(1, 2).flatten(2)
         out_BTD: torch.Tensor = self.output(y_BTF, self.tensor, self.sequence_parallel)
         return out_BTD
@@ -106,11 +107,7 @@ class Attention(nn.Module):
         if not self.shares_kv_heads:
             projected: torch.Tensor = linear(x_BTD)
             return projected
-        first, count = self.kv_head * self.head_width, self.head_width
-        bias = None
-        if linear.bias is not None:
-            bias = linear.bias.narrow(0, first, count)
-        return product(x_BTD, linear.weight.narrow(0, first, count), bias)
+        return linear.some_outputs(x_BTD, self.kv_head * self.head_width, self.head_width)
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
         """Turn [B, T, heads * E] into [B, heads, T, E]."""

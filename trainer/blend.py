@@ -25,6 +25,7 @@ from ..indexed_dataset import (
 )
 from ..indexed_dataset.split import TokenSplit
 from .config import DataConfig, PhaseConfig, PretrainConfig
+from .schedule import num_samples
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ def build_blend(
         IndexedDatasetError: weights, caps or phases that do not fit the groups.
     """
     data = config.data
+    train = _drawn(data, train)
     splits = [TokenSplit(shards) for shards in train.values()]
     names = list(train)
     _require_groups("data.max_epochs_of", data.max_epochs_of, names)
@@ -71,7 +73,15 @@ def build_blend(
         start=start,
         batch_size=config.training.global_batch_size,
         block_length=data.block_length,
+        num_samples=num_samples(config) if data.order == "megatron" else None,
     )
+
+
+def _drawn(data: DataConfig, train: Groups) -> Groups:
+    """Return the groups that samples come from: Megatron's blend has no weights of 0."""
+    if data.order != "megatron":
+        return train
+    return {name: shards for name, shards in train.items() if data.weights.get(name, 1) > 0}
 
 
 def documents_of(data: DataConfig) -> Literal["joined", "separate"]:
@@ -81,14 +91,14 @@ def documents_of(data: DataConfig) -> Literal["joined", "separate"]:
     return data.documents
 
 
-def blend_state(blend: PhasedBlend, num_samples: int) -> dict[str, Any]:
+def blend_state(blend: PhasedBlend, consumed: int) -> dict[str, Any]:
     """Return what a checkpoint keeps of the blend: JSON values."""
     datasets = blend.phases[0].blend.datasets
     return {
         "blend": blend.fingerprint,
         "datasets": dict(zip(blend.names, (d.fingerprint for d in datasets), strict=True)),
         "start": blend.start.to_dict(),
-        "consumed": blend.state(num_samples).to_dict(),
+        "consumed": blend.state(consumed).to_dict(),
     }
 
 
@@ -114,7 +124,8 @@ def resume_blend(
             "have: going on would repeat some samples and miss others. Go on with the gristmill "
             "that wrote it, or train in a new output folder"
         )
-    old = state["datasets"]
+    megatrons = config.data.order == "megatron"
+    old, train = state["datasets"], _drawn(config.data, train)
     new = {name: TokenSplit(shards).fingerprint for name, shards in train.items()}
     rewritten = [f"{k} has other tokens" for k in old if k in new and old[k] != new[k]]
     changes = [f"{name} is gone" for name in old if name not in new]
@@ -124,6 +135,11 @@ def resume_blend(
         if blend.fingerprint == state["blend"]:
             return blend
         changes = ["the weights, caps or phases of the blend differ"]
+        if megatrons:
+            changes = [
+                "the weights or the number of samples of the whole training (training.num_steps, "
+                'global_batch_size) differ, and data.order = "megatron" depends on all of them'
+            ]
     every = rewritten + changes
     more = f" and {len(every) - _CHANGES_SHOWN} more" if len(every) > _CHANGES_SHOWN else ""
     shown = "; ".join(every[:_CHANGES_SHOWN]) + more
@@ -131,6 +147,8 @@ def resume_blend(
         way = (
             "Put the old data back, give the new data another group name"
             if rewritten
+            else "Put the old data and settings back"
+            if megatrons
             else "Put the old data and settings back, set data.allow_changed_blend = true to go on "
             "with each group where it was"
         )
@@ -143,33 +161,43 @@ def resume_blend(
     return build_blend(config, train, eod_id, start)
 
 
-def require_samples(blend: PhasedBlend, num_samples: int) -> None:
+def require_samples(blend: PhasedBlend, needed: int) -> None:
     """Refuse a training that is longer than `max_epochs` and the phases let the blend be.
 
     Raises:
         IndexedDatasetError: names both numbers.
     """
     try:
-        blend.locate(max(num_samples - 1, blend.start.samples))
+        blend.locate(max(needed - 1, blend.start.samples))
     except IndexError as error:
         raise IndexedDatasetError(
-            f"the training needs {num_samples:,} samples, more than the data give: {error}"
+            f"the training needs {needed:,} samples, more than the data give: {error}"
         ) from None
 
 
 def _weights(
     data: DataConfig, phase: PhaseConfig, names: Sequence[str], splits: Sequence[TokenSplit]
-) -> list[int]:
-    """Return the whole weights of a phase: its explicit shares, the data's, or by temperature."""
+) -> Sequence[float] | None:
+    """Return the weights of a phase: its explicit shares, the data's, or by temperature.
+
+    They are whole but for Megatron's order, which takes explicit ones as they are, and none for a
+    single group.
+    """
     shares = phase.weights or ({} if phase.alpha >= 0 else data.weights)
+    megatrons = data.order == "megatron"
     if shares:
+        if megatrons:
+            shares = {name: share for name, share in shares.items() if share > 0}
         if set(shares) != set(names):
             raise IndexedDatasetError(
                 f"data.weights names {', '.join(sorted(shares))}; the train groups are "
                 f"{', '.join(names)}. Give each of them a share, 0 to leave one out, or leave "
                 "data.weights empty"
             )
-        return whole_weights([shares[name] for name in names])
+        given = [shares[name] for name in names]
+        return given if megatrons else whole_weights(given)
+    if megatrons and len(names) == 1:
+        return None
     manifests = [split.manifests for split in splits]
     if data.weights_from_manifests and phase.alpha < 0:
         return whole_weights(

@@ -27,10 +27,9 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict_loader import load
 
-from .checkpoint_state import weights_of
 from .config import PretrainConfig, from_dict, to_dict
 from .config_model import ModelConfig
-from .model import Transformer, placements, resolve
+from .model import resolve
 
 SCHEMA_VERSION = 1
 FACTS = "checkpoint.json"
@@ -153,28 +152,6 @@ _remedy = (
 )
 
 
-def load_weights(model: Transformer, folder: Path) -> None:
-    """Fill a model that lies in one process from a checkpoint of any layout.
-
-    Raises:
-        CheckpointError: the files cannot be read.
-    """
-    load_tensors({f"weight.{name}": value for name, value in weights_of(model).items()}, folder)
-
-
-def load_slices(model: Transformer, folder: Path) -> None:
-    """Fill one rank's slices of a model, reading one whole tensor at a time; no collectives.
-
-    Raises:
-        CheckpointError: the files cannot be read.
-    """
-    where = placements(model)
-    for name, own in weights_of(model).items():
-        whole = torch.empty(where[name].full_shape(own.shape), dtype=own.dtype)
-        load_tensors({f"weight.{name}": whole}, folder)
-        own.copy_(where[name].slice(whole))
-
-
 def load_tensors(state: dict[str, torch.Tensor], folder: Path) -> None:
     """Fill whole tensors (`weight.NAME`, `mean.NAME`, ...) from a checkpoint of any layout.
 
@@ -217,6 +194,15 @@ def _describe_experts(model: ModelConfig) -> dict[str, str]:
     }
 
 
+def _describe_lora(config: PretrainConfig) -> dict[str, str]:
+    if not config.lora.rank:
+        return {}
+    return {
+        "holds": f"low-rank matrices (rank {config.lora.rank}) for {', '.join(config.lora.targets)}"
+        f" of {config.training.init_from}"
+    }
+
+
 def describe_checkpoint(path: str | os.PathLike[str]) -> str:
     """Return what a checkpoint (or the newest one of a run) holds, as a few lines of text."""
     folder = locate(path)
@@ -231,6 +217,7 @@ def describe_checkpoint(path: str | os.PathLike[str]) -> str:
         f"heads, {model.num_kv_heads} key/value heads, feed-forward {model.ffn_size}, "
         f"{'tied' if model.tied_embeddings else 'untied'} embeddings",
         **_describe_experts(model),
+        **_describe_lora(config),
         "vocabulary": f"{facts.vocab_size:,} ids",
         "written by": f"{facts.layout['tensor']} tensor-parallel x {facts.layout['data']} "
         "data-parallel ranks",

@@ -32,7 +32,7 @@ class CheckpointState:
         self._host_meshes: dict[bool, DeviceMesh] = {}
         self._host: dict[str, torch.Tensor] = {}
         if grid.world.size > 1:
-            kind = model.norm.weight.device.type
+            kind = model.device.type
             copies, ranks = grid.data.size, torch.arange(grid.world.size)
             # Data-parallel ranks come as [replica, shard] and as [copy of the experts, expert].
             dense = ranks.view(copies // grid.shard.size, grid.shard.size, grid.tensor.size)
@@ -114,6 +114,11 @@ class CheckpointState:
 
 
 def weights_of(model: Transformer) -> dict[str, torch.Tensor]:
-    """Return what this rank holds of each parameter and buffer, in the model's memory."""
+    """Return what this rank holds of each parameter and buffer, in the model's memory.
+
+    Where only some parameters are trained (lora.py), these alone: the others do not change.
+    """
     named = (*model.named_parameters(), *model.named_buffers())
+    if not all(parameter.requires_grad for parameter in model.parameters()):
+        named = tuple((name, tensor) for name, tensor in named if tensor.requires_grad)
     return {name: local_part(tensor) for name, tensor in named}

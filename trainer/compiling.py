@@ -34,7 +34,7 @@ def compile_blocks(model: Transformer, setting: Compile, *, tell: bool = True) -
     Returns:
         Whether the blocks are compiled.
     """
-    kind = model.norm.weight.device.type
+    kind = model.device.type
     if setting == "off" or (setting == "auto" and kind == "cpu"):
         return False
     missing = why_not(kind)

@@ -1,4 +1,4 @@
-"""What a user can set about pretraining: plain typed values in, nothing done here.
+"""What a user can set about a training: plain typed values in, nothing done here.
 
 One frozen dataclass a section, in the order of the training loop. The string under each field is
 its documentation: `gristmill pretrain --help` and `gristmill init` print it. A checkpoint keeps
@@ -12,6 +12,8 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from .config_lora import LoraConfig
+from .config_masking import MaskingConfig
 from .config_model import ModelConfig
 
 Precision = Literal["auto", "float32", "bfloat16", "float64"]
@@ -42,9 +44,12 @@ class DataConfig:
     """Folder with train/ and validation/ prefixes; empty: `data` inside the run's output."""
     sequence_length: int = 512
     """Tokens of one sample."""
-    order: Literal["stable", "best_fit"] = "stable"
+    order: Literal["stable", "best_fit", "megatron"] = "stable"
     """stable: windows of the joined documents in a computed random order; best_fit: whole
-    documents packed into samples, padded, none cut unless it is longer than a sample."""
+    documents packed into samples, padded, none cut unless it is longer than a sample; megatron:
+    the samples of Megatron's GPTDataset and BlendedDataset in their order, for `--train-data-path`
+    with the groups by name and their `weights`, `--seed` = training.seed (there 1234) and as many
+    train samples. It depends on the length of the whole training: num_steps cannot change."""
     documents: Literal["auto", "joined", "separate"] = "auto"
     """joined: attention, positions and loss go on across the documents of a sample; separate: each
     document is a text of its own (its first token is no label, also in validation). auto: joined,
@@ -129,7 +134,10 @@ class TrainingConfig:
     """How long, how much at once, and in which number format."""
 
     num_steps: int = 1_000
-    """Optimizer steps of the whole training."""
+    """Optimizer steps of the whole training; 0: from num_epochs."""
+    num_epochs: float = 0.0
+    """Length of the training in samples: so many times those of all train groups, rounded up to
+    whole steps (with data.alpha = 1 every group is given so often); 0: num_steps says it."""
     global_batch_size: int = 32
     """Samples of one optimizer step over all ranks."""
     micro_batch_size: int = 8
@@ -140,8 +148,9 @@ class TrainingConfig:
     batch_warmup_tokens: int = 0
     """Tokens over which the batch grows from initial_batch_size to global_batch_size."""
     init_from: str = ""
-    """Hugging Face folder (Llama, Qwen3, GPT-2, Mixtral, Qwen3-MoE, dots1) whose weights the
-    training starts from; it says what the model is. Empty: start from random weights."""
+    """Model whose weights the training starts from, and which says what the model is: the output
+    folder of a training (its newest checkpoint), a checkpoint, or a Hugging Face folder (Llama,
+    Qwen3, GPT-2, Mixtral, Qwen3-MoE, dots1, BERT, ModernBERT). Empty: start from random weights."""
     seed: int = 0
     """Of the initial weights and of the sample order."""
     precision: Precision = "auto"
@@ -262,8 +271,12 @@ class PretrainConfig:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     """The network."""
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    """Low-rank adaptation."""
     data: DataConfig = field(default_factory=DataConfig)
     """The token files."""
+    masking: MaskingConfig = field(default_factory=MaskingConfig)
+    """The masked tokens of an encoder."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """The update rule."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -280,6 +293,18 @@ class PretrainConfig:
     """Logging."""
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     """Sampling."""
+
+
+FINETUNING = PretrainConfig(
+    data=DataConfig(order="best_fit", alpha=1.0),
+    optimizer=OptimizerConfig(learning_rate=1e-4, weight_decay=0.0),
+    schedule=ScheduleConfig(warmup_steps=20),
+    training=TrainingConfig(num_steps=0, num_epochs=3.0),
+    evaluate=EvaluateConfig(unigram_baseline=False),
+    generate=GenerateConfig(max_tokens=0),
+)
+"""What [finetune] is where a config file says nothing: whole documents in each sample, gentle
+steps, and no continuation at the end (`gristmill evaluate` shows answers)."""
 
 
 def longest_sequence(data: DataConfig) -> int:

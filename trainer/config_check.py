@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .config import PretrainConfig
+from .config import DataConfig, PretrainConfig
+from .config_lora import check_lora
+from .config_masking import check_masking_config
 from .config_model import check_model
 
 
@@ -19,7 +21,6 @@ def check(config: PretrainConfig) -> None:
         "model.num_heads": model.num_heads,
         "model.vocab_multiple": model.vocab_multiple,
         "data.sequence_length": config.data.sequence_length,
-        "training.num_steps": training.num_steps,
         "training.global_batch_size": training.global_batch_size,
         "training.micro_batch_size": training.micro_batch_size,
         "parallel.tensor_parallel_size": parallel.tensor_parallel_size,
@@ -50,6 +51,8 @@ def check(config: PretrainConfig) -> None:
         "optimizer.clip_norm": config.optimizer.clip_norm,
         "optimizer.spike_factor": config.optimizer.spike_factor,
         "optimizer.max_skipped_steps": config.optimizer.max_skipped_steps,
+        "training.num_steps": training.num_steps,
+        "training.num_epochs": training.num_epochs,
         "training.initial_batch_size": training.initial_batch_size,
         "training.batch_warmup_tokens": training.batch_warmup_tokens,
         "training.loss_chunk_tokens": training.loss_chunk_tokens,
@@ -73,7 +76,16 @@ def check(config: PretrainConfig) -> None:
     for name, number in not_negative.items():
         if number < 0:
             raise ValueError(f"{name} is {number}: it must not be negative")
+    if (training.num_steps > 0) == (training.num_epochs > 0):
+        raise ValueError(
+            f"training.num_steps is {training.num_steps} and training.num_epochs is "
+            f"{training.num_epochs:g}: one of them says how long the training is, and the other is "
+            "0. Set them so"
+        )
     check_model(model)
+    check_lora(config.lora, training.init_from, config.optimizer.kind)
+    if not training.init_from:  # which says whether it is an encoder
+        check_masking_config(config.masking, model.causal)
     initial, final = training.initial_batch_size, training.global_batch_size
     if initial and final % initial:
         raise ValueError(
@@ -85,13 +97,26 @@ def check(config: PretrainConfig) -> None:
             f"training.initial_batch_size = {initial} and training.batch_warmup_tokens = "
             f"{training.batch_warmup_tokens}: a batch-size warm-up needs both, set the other too"
         )
-    if config.optimizer.kind == "muon" and parallel.shard != "none":
-        raise ValueError(
-            f'optimizer.kind = "muon" orthogonalizes whole matrices, parallel.shard = '
-            f'"{parallel.shard}" divides them among ranks: set parallel.shard = "none", or '
-            'optimizer.kind = "adamw"'
-        )
+    _check_order(config.data)
     if not 0 <= config.schedule.decay_fraction <= 1 or not 0 <= config.schedule.minimum_ratio <= 1:
         raise ValueError("schedule.decay_fraction and schedule.minimum_ratio must lie in 0..1")
     if not 0 < config.generate.top_p <= 1:
         raise ValueError(f"generate.top_p is {config.generate.top_p}: it must lie in (0, 1]")
+
+
+def _check_order(data: DataConfig) -> None:
+    """Refuse what Megatron's order has no counterpart for."""
+    asked = {
+        "data.phases": data.phases,
+        "data.max_epochs": data.max_epochs,
+        "data.max_epochs_of": data.max_epochs_of,
+        "data.block_length": data.block_length,
+        "data.allow_changed_blend": data.allow_changed_blend,
+    }
+    found = [name for name, value in asked.items() if value]
+    if data.order == "megatron" and found:
+        raise ValueError(
+            f'data.order = "megatron" and {", ".join(found)}: Megatron\'s order is one for the '
+            "whole training, without phases, caps or changes. Leave that out, or set data.order = "
+            '"stable"'
+        )

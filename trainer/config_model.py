@@ -38,15 +38,19 @@ class RopeScalingConfig:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
     """A decoder; by default Llama's: RMSNorm, rotary positions, shared key/value heads, SwiGLU.
+    With causal = false it is an encoder, trained to fill in masked tokens.
 
     Qwen3: query_key_norm and a head_size of its own. GPT-2: norm = "layer", positions = "learned",
     activation = "gelu", biases. Mixtral, Qwen3-MoE: num_experts; DeepSeek: router_score = "sigmoid"
-    and num_shared_experts as well.
+    and num_shared_experts as well. BERT, ModernBERT: see the presets, and docs/encoders.md.
     """
 
     preset: str = ""
     """Sizes of a well-known network, e.g. "gpt2-124m", "llama-1b", "qwen3-8b", "mixtral-8x7b" (a
     wrong name lists all). Fields that are given another value than their default override it."""
+    causal: bool = True
+    """true: a decoder, which sees what is before each token and predicts the next one; false: an
+    encoder, which sees both sides and predicts masked tokens ([pretrain.masking])."""
     num_layers: int = 6
     """Number of transformer blocks."""
     hidden_size: int = 384
@@ -60,15 +64,31 @@ class ModelConfig:
     ffn_size: int = 0
     """Inner width of the feed-forward layer; 0: 8/3 of hidden_size (gelu: 4 times), rounded up to
     64."""
-    norm: Literal["rms", "layer"] = "rms"
-    """rms: RMSNorm; layer: LayerNorm with biases."""
+    norm: Literal["rms", "layer", "layer_without_bias"] = "rms"
+    """rms: RMSNorm; layer: LayerNorm with biases; layer_without_bias: without."""
+    norm_position: Literal["before", "after"] = "before"
+    """before: attention and feed-forward layers read the normalized residual stream, which is
+    normalized once more at the end; after: their sum with it is normalized (BERT)."""
+    embedding_norm: bool = False
+    """Normalize the embeddings too; with norms before, the first attention takes them as they are
+    then (ModernBERT)."""
+    token_types: int = 0
+    """Rows of BERT's table of token types, of which every token here has the first; 0: none."""
+    local_window: int = 0
+    """Encoders: tokens, half of them on either side, that attention sees in all but each
+    `global_every`-th layer; 0: everything everywhere."""
+    global_every: int = 3
+    """local_window: the first of so many layers sees everything."""
+    local_rope_theta: float = 10_000.0
+    """local_window: base of the rotary frequencies of the other layers."""
     positions: Literal["rotary", "learned"] = "rotary"
     """rotary: queries and keys turn with their place; learned: a table added to the embedding."""
     max_positions: int = 0
     """Rows of the learned table (of rotary positions, only what an export names as the longest
     context); 0: the longest sequence length of the training."""
-    activation: Literal["swiglu", "gelu"] = "swiglu"
-    """swiglu: two matrices in, one gating the other; gelu: one matrix in (tanh approximation)."""
+    activation: Literal["swiglu", "geglu", "gelu", "gelu_exact"] = "swiglu"
+    """swiglu, geglu: two matrices in, one gating the other; gelu: one matrix in (tanh
+    approximation); gelu_exact: without the approximation, which geglu has none of either."""
     biases: bool = False
     """Add a bias to every matrix of the blocks."""
     query_key_norm: bool = False
@@ -139,8 +159,29 @@ def check_model(model: ModelConfig) -> None:
             f"{model.num_heads}: every key/value head serves a whole group of query heads"
         )
     _check_rope_scaling(model)
+    _check_encoder(model)
     if model.num_experts:
         _check_experts(model)
+
+
+def _check_encoder(model: ModelConfig) -> None:
+    if model.local_window < 0 or model.local_window % 2 or model.global_every < 1:
+        raise ValueError(
+            f"model.local_window = {model.local_window} and model.global_every = "
+            f"{model.global_every}: the window is an even number of tokens, or 0, and global_every "
+            "at least 1"
+        )
+    if model.causal and model.local_window:
+        raise ValueError(
+            f"model.local_window = {model.local_window} with model.causal = true: only encoders "
+            "have local attention here. Set local_window = 0, or causal = false"
+        )
+    if model.num_experts and (not model.causal or model.norm_position == "after"):
+        raise ValueError(
+            f"model.num_experts = {model.num_experts} with model.causal = {model.causal} and "
+            f'model.norm_position = "{model.norm_position}": encoders, and models with norms '
+            "after, are dense here. Set num_experts = 0"
+        )
 
 
 def _check_rope_scaling(model: ModelConfig) -> None:

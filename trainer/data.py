@@ -12,20 +12,17 @@ import dataclasses
 import os
 import queue
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from ..indexed_dataset import (
     DataChangedError,
     DatasetManifest,
     IndexedDataset,
     IndexedDatasetError,
+    Masking,
     PhasedBlend,
     PrefixNotFoundError,
     SampleDataset,
@@ -33,10 +30,13 @@ from ..indexed_dataset import (
     TokenRangeError,
     open_groups,
 )
+from .batch import Batch as Batch
+from .batch import read_batch as read_batch
 from .blend import blend_state, build_blend, documents_of, resume_blend
 from .config import PretrainConfig
 from .grid import Ranks
 from .schedule import BatchSizes
+from .vocabulary import masking_vocabulary
 
 _BATCHES_AHEAD = 2
 
@@ -59,6 +59,10 @@ class TrainingData:
     """Folder with tokenizer.json and token_bytes.npy, where the manifests name one."""
     tokenizer_fingerprint: str | None
     """Of the tokenizer that made all of it."""
+    masking: Masking | None = None
+    """How samples are masked; None: a decoder's data."""
+    num_added_ids: int = 0
+    """Ids of the vocabulary that the tokenizer does not have: a mask token."""
 
     def state(self, consumed_samples: int) -> dict[str, Any]:
         """Return what a checkpoint keeps: JSON values that identify the data and the position."""
@@ -67,6 +71,7 @@ class TrainingData:
             "vocab_size": self.vocab_size,
             "eod_id": self.eod_id,
             "tokenizer": self.tokenizer_fingerprint,
+            **({} if self.masking is None else {"mask_id": self.masking.mask_id}),
         }
 
     def resumed(self, config: PretrainConfig, state: Mapping[str, Any], where: str) -> TrainingData:
@@ -118,6 +123,11 @@ def open_data(config: PretrainConfig, output: Path) -> TrainingData:
             )
     given_eod = None if config.data.eod_id < 0 else config.data.eod_id
     eod_id = _fact("eod_id", manifests, given_eod)
+    tokenizer_folder = _tokenizer_folder(manifests)
+    masking = (
+        None if config.model.causal else _masking(config, tokenizer_folder, vocab_size, eod_id)
+    )
+    num_added_ids = 0 if masking is None else max(0, masking.mask_id + 1 - vocab_size)
     return TrainingData(
         train=train,
         blend=build_blend(config, train, eod_id),
@@ -125,16 +135,41 @@ def open_data(config: PretrainConfig, output: Path) -> TrainingData:
             group: SampleDataset(
                 shards,
                 config.data.sequence_length,
-                order="sequential",
+                # Bins of whole documents are scored as they are trained on: none is cut.
+                order="best_fit" if config.data.order == "best_fit" else "sequential",
                 documents=documents_of(config.data),
                 eod_id=eod_id,
             )
             for group, shards in validation.items()
         },
-        vocab_size=vocab_size,
+        vocab_size=vocab_size + num_added_ids,
         eod_id=eod_id,
-        tokenizer_folder=_tokenizer_folder(manifests),
+        tokenizer_folder=tokenizer_folder,
         tokenizer_fingerprint=fingerprint,
+        masking=masking,
+        num_added_ids=num_added_ids,
+    )
+
+
+def _masking(
+    config: PretrainConfig, folder: Path | None, vocab_size: int, eod_id: int | None
+) -> Masking:
+    settings = config.masking
+    known = masking_vocabulary(
+        folder,
+        vocab_size,
+        eod_id,
+        mask_token=settings.mask_token,
+        whole_words=settings.whole_words,
+    )
+    return Masking(
+        known.special,
+        known.mask_id,
+        config.training.seed,
+        settings.share,
+        settings.mask_share,
+        settings.random_share,
+        known.continues,
     )
 
 
@@ -216,73 +251,6 @@ def _tokenizer_folder(manifests: Mapping[str, DatasetManifest | None]) -> Path |
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """One rank's samples of one step. Legend: B samples, T positions."""
-
-    tokens_BT: torch.Tensor
-    """int64 ids."""
-    labels_BT: torch.Tensor
-    """int64, the token after each."""
-    mask_BT: torch.Tensor
-    """bool, which labels count."""
-    num_valid: int
-    """Labels that count."""
-    bounds_BN: torch.Tensor | None = None
-    """int32[B, T + 1] on the CPU: bounds of the documents of each row, filled up with T; None:
-    attention crosses them."""
-
-    def micro_batches(self, size: int, device: torch.device) -> Iterator[Batch]:
-        """Yield at most `size` samples at a time, on `device`."""
-        parts = [torch.split(part, size) for part in (self.tokens_BT, self.labels_BT, self.mask_BT)]
-        bounds_BN = self.bounds_BN
-        for number, (tokens, labels, mask) in enumerate(zip(*parts, strict=True)):
-            yield Batch(
-                tokens.to(device, non_blocking=True),
-                labels.to(device, non_blocking=True),
-                mask.to(device, non_blocking=True),
-                int(mask.sum()),
-                None if bounds_BN is None else bounds_BN[number * size : (number + 1) * size],
-            )
-
-
-def check_ids(ids: NDArray[np.integer[Any]], vocab_size: int, where: str) -> None:
-    """Refuse ids that the model has no row for.
-
-    Raises:
-        TokenRangeError: names one of them.
-    """
-    if ids.size == 0:
-        return
-    lowest, highest = int(ids.min()), int(ids.max())
-    if lowest < 0 or highest >= vocab_size:
-        raise TokenRangeError(
-            f"{where}: the id {lowest if lowest < 0 else highest} is beyond the vocabulary of "
-            f"{vocab_size} ids. The data were made with another tokenizer, or data.vocab_size is "
-            "too small"
-        )
-
-
-def read_batch(samples: list[Any], vocab_size: int, where: str, *, pinned: bool = False) -> Batch:
-    """Stack samples, and make sure that the model knows every id in them.
-
-    Raises:
-        TokenRangeError: an id outside of the vocabulary.
-    """
-    tokens: NDArray[np.int64] = np.stack([sample["tokens"] for sample in samples])
-    labels: NDArray[np.int64] = np.stack([sample["labels"] for sample in samples])
-    mask = np.stack([sample["loss_mask"] for sample in samples]) > 0
-    check_ids(tokens, vocab_size, where)
-    check_ids(labels, vocab_size, where)
-    tensors = [torch.from_numpy(array) for array in (tokens, labels, mask)]
-    if pinned:
-        tensors = [tensor.pin_memory() for tensor in tensors]
-    bounds_BN = None
-    if "cu_seqlens" in samples[0]:
-        bounds_BN = torch.from_numpy(np.stack([sample["cu_seqlens"] for sample in samples]))
-    return Batch(tensors[0], tensors[1], tensors[2], int(mask.sum()), bounds_BN)
-
-
 class Batches:
     """This rank's batches, step after step, read ahead by a thread.
 
@@ -344,8 +312,14 @@ class Batches:
                 positions = self.positions(step)
                 samples = [blend.sample(position) for position in positions]
                 where = f"samples {positions.start} to {positions.stop - 1} of the blend"
-                self._ready.put(
-                    read_batch(samples, self._source.vocab_size, where, pinned=self._pinned)
+                batch = read_batch(
+                    samples,
+                    self._source.vocab_size,
+                    where,
+                    pinned=self._pinned,
+                    masking=self._source.masking,
+                    numbers=positions,
                 )
+                self._ready.put(batch)
         except BaseException as error:  # raised again where the batches are used
             self._ready.put(error)

@@ -9,6 +9,7 @@ tokens reaches on the same tokens: p(id) = (count + 1) / (num_tokens + vocab_siz
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,10 +19,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..indexed_dataset import IndexedDataset, IndexedDatasetError, SampleDataset
-from .data import Batch, check_ids, read_batch
+from ..indexed_dataset import IndexedDataset, IndexedDatasetError, Masking, SampleDataset
+from .batch import Batch, check_ids, read_batch
 from .grid import Grid, Ranks
-from .loss import token_nll
 from .model import Transformer
 from .places import document_places
 from .sharding import gather_nothing
@@ -81,6 +81,7 @@ def evaluate(
     max_windows: int = 0,
     token_bytes: NDArray[np.int32] | None = None,
     unigram_nll: NDArray[np.float64] | None = None,
+    masking: Masking | None = None,
 ) -> Evaluation:
     """Score windows of every group; all ranks call it and get the same result.
 
@@ -89,6 +90,7 @@ def evaluate(
         max_windows: windows of each group, evenly spread over it; 0: all.
         token_bytes: int32[vocab_size], bytes that each id stands for.
         unigram_nll: float64[vocab_size], nats of each id; see `unigram_nll`.
+        masking: of an encoder: the masked tokens alone are scored, always the same ones.
     """
     names = list(validation)
     windows = [
@@ -101,7 +103,13 @@ def evaluate(
     mine = windows[grid.data.rank :: grid.data.size]
     for part in _parts(mine, batch_size):
         samples = [validation[names[group]].sample(window) for group, window in part]
-        batch = read_batch(samples, model.vocab_size, f"windows of {names[part[0][0]]}")
+        batch = read_batch(
+            samples,
+            model.vocab_size,
+            f"windows of {names[part[0][0]]}",
+            masking=masking,
+            numbers=[_mask_number(names[group], window) for group, window in part],
+        )
         nll_BT = _nll(model, batch)
         mask_BT, labels_BT = batch.mask_BT.numpy(), batch.labels_BT.numpy()
         for row, (group, _) in enumerate(part):
@@ -113,7 +121,7 @@ def evaluate(
             if token_bytes is not None:
                 sums[group, 3] += int(token_bytes[labels].sum(dtype=np.int64))
     _wait_for_others(model, validation, len(windows), len(mine), grid.data.size, batch_size)
-    sums = _sum_over_copies(sums, grid.data, model.norm.weight.device)
+    sums = _sum_over_copies(sums, grid.data, model.device)
     text_bytes = [
         _text_bytes(validation[name], int(sums[number, 0]), sums[number, 3], token_bytes)
         for number, name in enumerate(names)
@@ -194,6 +202,11 @@ def _chosen_windows(num_windows: int, max_windows: int) -> list[int]:
     return [i * num_windows // number for i in range(number)]
 
 
+def _mask_number(name: str, window: int) -> int:
+    """Return the number by which a validation window is masked: below those of training."""
+    return -1 - (zlib.crc32(name.encode()) << 30 | window)
+
+
 def _parts(items: list[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
@@ -214,18 +227,17 @@ def _wait_for_others(
     most = math.ceil(math.ceil(num_windows / num_ranks) / batch_size)
     for _ in range(most - math.ceil(num_mine / batch_size)):
         length = next(iter(validation.values())).sequence_length
-        model(torch.zeros(1, length, dtype=torch.int64, device=model.norm.weight.device))
+        model.hidden(torch.zeros(1, length, dtype=torch.int64, device=model.device))
     gather_nothing(model)
 
 
 def _nll(model: Transformer, batch: Batch) -> NDArray[np.float64]:
     """Return the nll of each label, 0 where it does not count: float64[B, T]."""
-    device = model.norm.weight.device
+    device = model.device
     (part,) = batch.micro_batches(len(batch.tokens_BT), device)
-    places = document_places(part.bounds_BN, device, model.compute_dtype)
-    logits_NV = model(part.tokens_BT, places=places).flatten(0, 1)
-    nll_N = token_nll(logits_NV, part.labels_BT.flatten(), part.mask_BT.flatten(), model.tensor)
-    nll: NDArray[np.float64] = nll_N.double().cpu().numpy().reshape(batch.labels_BT.shape)
+    places = document_places(part.bounds_BN, device, model.compute_dtype, model.config.causal)
+    nll_BT = model.token_nll(part.tokens_BT, part.labels_BT, part.mask_BT, places)
+    nll: NDArray[np.float64] = nll_BT.double().cpu().numpy()
     return nll
 
 

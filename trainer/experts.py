@@ -24,7 +24,7 @@ from torch import nn
 
 from .config_model import ModelConfig
 from .grid import Ranks
-from .layers import FeedForward, activate
+from .layers import FeedForward, activate, is_gated
 from .parallel import check_experts, enter, leave
 from .router import Router
 
@@ -39,7 +39,8 @@ class Experts(nn.Module):
         check_experts(config, expert.size)
         count, width = config.num_experts // expert.size, config.hidden_size
         inner = config.expert_ffn_size // tensor.size
-        gated = config.activation == "swiglu"
+        self.activation = config.activation
+        gated = is_gated(config)
         self.gate = nn.Parameter(torch.empty(count, inner, width)) if gated else None
         self.up = nn.Parameter(torch.empty(count, inner, width))
         self.down = nn.Parameter(torch.empty(count, width, inner))
@@ -52,7 +53,7 @@ class Experts(nn.Module):
             ends_E: int32[E], the row after the last one of each expert.
         """
         gate_MF = None if self.gate is None else grouped_linear(x_MD, self.gate, ends_E)
-        inner_MF = activate(gate_MF, grouped_linear(x_MD, self.up, ends_E))
+        inner_MF = activate(self.activation, gate_MF, grouped_linear(x_MD, self.up, ends_E))
         return grouped_linear(inner_MF, self.down, ends_E)
 
 

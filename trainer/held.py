@@ -8,9 +8,14 @@ from typing import NamedTuple
 import torch
 
 from .config import ParallelConfig
+from .config_lora import LoraConfig
 from .config_model import ModelConfig
 from .grid import Ranks, shard_size
+from .lora import add_lora
 from .model import Transformer
+from .sharding import trained_parameters
+
+_NO_LORA = LoraConfig()
 
 
 class HeldParameters(NamedTuple):
@@ -23,10 +28,16 @@ class HeldParameters(NamedTuple):
     embeddings and output layer, one block and the next one; 0 without shards."""
     own_in_blocks: int
     """Those of `own` that are matrices of blocks."""
+    trained: int
+    """Those of `own` that have gradients and optimizer states: all, or the low-rank matrices."""
 
 
 def count_held(
-    config: ModelConfig, vocab_size: int, parallel: ParallelConfig, copies: int
+    config: ModelConfig,
+    vocab_size: int,
+    parallel: ParallelConfig,
+    copies: int,
+    lora: LoraConfig = _NO_LORA,
 ) -> HeldParameters:
     """Return how many parameters one rank has in memory.
 
@@ -35,6 +46,7 @@ def count_held(
         vocab_size: real ids.
         parallel: a layout that divides the model.
         copies: data-parallel ranks.
+        lora: of a low-rank fine-tuning.
     """
     experts = parallel.expert_parallel_size
     with torch.device("meta"):
@@ -62,4 +74,11 @@ def count_held(
             block += fetched
         elif not name.startswith("blocks."):
             others += fetched
-    return HeldParameters(own, others + min(2, config.num_layers) * block, own_in_blocks)
+    trained = own
+    if lora.rank:
+        with torch.device("meta"):
+            add_lora(model, lora)
+        trained = sum(p.numel() for p in trained_parameters(model).values())  # whole: see sharding
+        own += trained
+    at_once = others + min(2, config.num_layers) * block
+    return HeldParameters(own, at_once, own_in_blocks, trained)

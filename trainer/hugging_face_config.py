@@ -2,6 +2,7 @@
 
 Dense models are `gpt2`, `llama` or, with normalized queries and keys, `qwen3`. With experts these
 become `mixtral` and `qwen3_moe`; `dots1` has a router of sigmoids with a bias and shared experts.
+Encoders stand in hugging_face_encoders.py.
 What a config.json asks for and this model does not compute is refused by name.
 """
 
@@ -14,11 +15,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .config_model import ModelConfig
-from .hugging_face_error import HuggingFaceError
+from .hugging_face_encoders import (
+    EncoderFamily,
+    encoder_entries,
+    encoder_family,
+    read_bert,
+    read_modernbert,
+)
+from .hugging_face_error import HuggingFaceError, require
 from .hugging_face_rope import read_rope_scaling, rope_entries
 from .model import resolve
 
-Family = Literal["llama", "qwen3", "gpt2", "mixtral", "qwen3_moe", "dots1"]
+Family = Literal["llama", "qwen3", "gpt2", "mixtral", "qwen3_moe", "dots1"] | EncoderFamily
 ARCHITECTURES: dict[Family, str] = {
     "llama": "LlamaForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
@@ -26,8 +34,11 @@ ARCHITECTURES: dict[Family, str] = {
     "mixtral": "MixtralForCausalLM",
     "qwen3_moe": "Qwen3MoeForCausalLM",
     "dots1": "Dots1ForCausalLM",
+    "bert": "BertForMaskedLM",
+    "modernbert": "ModernBertForMaskedLM",
 }
 
+_DECODER: dict[str, Any] = {"norm_position": "before", "embedding_norm": False, "token_types": 0}
 _GPT2: dict[str, Any] = {
     "norm": "layer",
     "positions": "learned",
@@ -45,9 +56,11 @@ def family(config: ModelConfig) -> Family:
     Raises:
         HuggingFaceError: none does; names the setting in the way.
     """
+    if not config.causal:
+        return encoder_family(config)
     wanted = _GPT2 if config.norm == "layer" or config.positions == "learned" else _LLAMA
     name: Family = "gpt2" if wanted is _GPT2 else "llama"
-    for field, value in wanted.items():
+    for field, value in (wanted | _DECODER).items():
         if getattr(config, field) != value:
             raise HuggingFaceError(
                 f"model.{field} = {getattr(config, field)!r} has no counterpart in the Hugging "
@@ -119,6 +132,8 @@ def to_hugging_face(
         "use_cache": True,
     }
     positions = config.max_positions or max_positions
+    if not config.causal:
+        return shared | encoder_entries(config, positions, eod_id)
     if name == "gpt2":
         return shared | {
             "n_embd": config.hidden_size,
@@ -242,6 +257,9 @@ def from_hugging_face(values: Mapping[str, Any], where: str) -> tuple[ModelConfi
     try:
         if kind == "gpt2":
             return _from_gpt2(values, where), int(values["vocab_size"])
+        if kind in ("bert", "modernbert"):
+            read = read_bert if kind == "bert" else read_modernbert
+            return resolve(read(values, where)), int(values["vocab_size"])
         if kind in ARCHITECTURES:
             return _from_llama(values, where), int(values["vocab_size"])
     except KeyError as error:
@@ -252,11 +270,11 @@ def from_hugging_face(values: Mapping[str, Any], where: str) -> tuple[ModelConfi
 
 
 def _from_gpt2(values: Mapping[str, Any], where: str) -> ModelConfig:
-    _require(values, where, "activation_function", ("gelu_new", "gelu_pytorch_tanh"))
-    _require(values, where, "tie_word_embeddings", (True,))
-    _require(values, where, "scale_attn_weights", (True,))
-    _require(values, where, "scale_attn_by_inverse_layer_idx", (False,))
-    _require(values, where, "add_cross_attention", (False,))
+    require(values, where, "activation_function", ("gelu_new", "gelu_pytorch_tanh"))
+    require(values, where, "tie_word_embeddings", (True,))
+    require(values, where, "scale_attn_weights", (True,))
+    require(values, where, "scale_attn_by_inverse_layer_idx", (False,))
+    require(values, where, "add_cross_attention", (False,))
     config = ModelConfig(
         num_layers=values["n_layer"],
         hidden_size=values["n_embd"],
@@ -271,13 +289,13 @@ def _from_gpt2(values: Mapping[str, Any], where: str) -> ModelConfig:
 def _from_llama(values: Mapping[str, Any], where: str) -> ModelConfig:
     kind = values["model_type"]
     is_llama, has_norms = kind == "llama", kind in ("qwen3", "qwen3_moe", "dots1")
-    _require(values, where, "hidden_act", ("silu",))
-    _require(values, where, "use_sliding_window", (False,))
-    _require(values, where, "partial_rotary_factor", (None, 1.0))
+    require(values, where, "hidden_act", ("silu",))
+    require(values, where, "use_sliding_window", (False,))
+    require(values, where, "partial_rotary_factor", (None, 1.0))
     biases = values.get("attention_bias", False)
-    _require(values, where, "mlp_bias", (biases,) if is_llama else (False,))
+    require(values, where, "mlp_bias", (biases,) if is_llama else (False,))
     if not is_llama:
-        _require(values, where, "attention_bias", (False,))
+        require(values, where, "attention_bias", (False,))
     rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
     return resolve(
         ModelConfig(
@@ -304,8 +322,8 @@ def _experts_of(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     kind = values["model_type"]
     found: dict[str, Any] = {"experts_per_token": values["num_experts_per_tok"]}
     if kind == "mixtral":
-        _require(values, where, "sliding_window", (None,))
-        _require(values, where, "router_jitter_noise", (0.0,))
+        require(values, where, "sliding_window", (None,))
+        require(values, where, "router_jitter_noise", (0.0,))
         return found | {
             "num_experts": values["num_local_experts"],
             "expert_ffn_size": values["intermediate_size"],
@@ -315,29 +333,19 @@ def _experts_of(values: Mapping[str, Any], where: str) -> dict[str, Any]:
         "normalize_gates": values.get("norm_topk_prob", False),
     }
     if kind == "qwen3_moe":
-        _require(values, where, "decoder_sparse_step", (1,))
-        _require(values, where, "mlp_only_layers", ([], None))
+        require(values, where, "decoder_sparse_step", (1,))
+        require(values, where, "mlp_only_layers", ([], None))
         # The files on the hub say num_experts, transformers 5 writes num_local_experts.
         count = values.get("num_experts", values.get("num_local_experts"))
         if count is None:
             raise KeyError("num_experts")
         return found | {"num_experts": count}
-    _require(values, where, "first_k_dense_replace", (0,))
-    _require(values, where, "n_group", (1,))
-    _require(values, where, "routed_scaling_factor", (1.0,))
-    _require(values, where, "layer_types", (["full_attention"] * values["num_hidden_layers"],))
+    require(values, where, "first_k_dense_replace", (0,))
+    require(values, where, "n_group", (1,))
+    require(values, where, "routed_scaling_factor", (1.0,))
+    require(values, where, "layer_types", (["full_attention"] * values["num_hidden_layers"],))
     return found | {
         "num_experts": values.get("n_routed_experts") or values["num_local_experts"],
         "num_shared_experts": values["n_shared_experts"],
         "router_score": "sigmoid",
     }
-
-
-def _require(values: Mapping[str, Any], where: str, key: str, allowed: tuple[Any, ...]) -> None:
-    """Refuse a setting that asks for another computation; a missing one is the first allowed."""
-    found = values.get(key, allowed[0])
-    if found not in allowed:
-        raise HuggingFaceError(
-            f"{where} has {key} = {found!r}, which gristmill does not compute: it needs "
-            f"{' or '.join(map(repr, allowed))}"
-        )

@@ -18,13 +18,26 @@ import torch
 from .config_model import ModelConfig
 from .hugging_face_config import from_hugging_face, read_config
 from .hugging_face_error import HuggingFaceError
-from .hugging_face_names import file_tensors
+from .hugging_face_names import VOCABULARY, file_tensors
 from .model import Transformer, placements
 from .parallel import Placement
 from .sharding import assign
 
-_WITHOUT_PLACE = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias", "lm_head.weight")
-"""Ends of names that files carry and that hold nothing: tables, masks, a tied head."""
+_WITHOUT_PLACE = (
+    "rotary_emb.inv_freq",
+    "attn.bias",
+    "attn.masked_bias",
+    "embeddings.position_ids",
+    "lm_head.weight",
+    "decoder.weight",
+    "predictions.decoder.bias",
+    "pooler.dense.weight",
+    "pooler.dense.bias",
+    "seq_relationship.weight",
+    "seq_relationship.bias",
+)
+"""Ends of names that files carry and that hold nothing here: tables, masks, a tied head, and
+BERT's head for pairs of sentences."""
 
 
 _OWN = (
@@ -51,6 +64,19 @@ def imported_model(folder: str | Path, wanted: ModelConfig) -> ModelConfig:
         HuggingFaceError: the folder cannot be read, or the two disagree.
     """
     found, _ = from_hugging_face(read_config(Path(folder)), str(folder))
+    return agreed_model(found, wanted, folder)
+
+
+def agreed_model(found: ModelConfig, wanted: ModelConfig, folder: str | Path) -> ModelConfig:
+    """Return the model that a training starts from, with what is the run's own.
+
+    Args:
+        found: of the folder, resolved.
+        wanted: see `imported_model`.
+
+    Raises:
+        HuggingFaceError: the two disagree.
+    """
     found = dataclasses.replace(found, **{name: getattr(wanted, name) for name in _OWN})
     default = ModelConfig()
     if found.positions == "rotary":
@@ -73,36 +99,11 @@ def imported_model(folder: str | Path, wanted: ModelConfig) -> ModelConfig:
     return found
 
 
-def require_vocabulary(folder: str | Path, vocab_size: int, tokenizer: Path | None) -> None:
-    """Refuse data of another tokenizer than that of the folder.
-
-    Args:
-        vocab_size: ids of the data.
-        tokenizer: folder of the data's tokenizer, if there is one.
-
-    Raises:
-        HuggingFaceError: the tokenizers differ, or the model has fewer ids.
-    """
-    folder = Path(folder)
-    _, rows = from_hugging_face(read_config(folder), str(folder))
-    if vocab_size > rows:
-        raise HuggingFaceError(
-            f"the data has {vocab_size} ids, the model in {folder} {rows}: its tokens are of "
-            "another tokenizer. Tokenize the texts with the tokenizer.json of that folder"
-        )
-    theirs = folder / "tokenizer.json"
-    ours = tokenizer / "tokenizer.json" if tokenizer else None
-    if ours and ours.is_file() and theirs.is_file() and _meaning(ours) != _meaning(theirs):
-        raise HuggingFaceError(
-            f"the data was tokenized with {ours}, which is not the tokenizer of the model in "
-            f"{folder}: its ids mean other tokens. Tokenize the texts with {theirs}"
-        )
-
-
 def load_hugging_face(model: Transformer, folder: str | Path) -> None:
     """Fill the model, or this rank's slice of it, with the weights of a folder.
 
-    Padded rows of the vocabulary become 0. Numbers are converted to the model's format.
+    Padded rows of the vocabulary become 0, those of ids that the folder does not know the mean of
+    the others (`fit_rows`). Numbers are converted to the model's format.
 
     Raises:
         HuggingFaceError: a tensor is missing, left over, or of another shape.
@@ -117,7 +118,7 @@ def load_hugging_face(model: Transformer, folder: str | Path) -> None:
             buffer.zero_()
         experts: list[torch.Tensor] = []
         for name, tensor in tensors.items():
-            found = next((n for n in (name, name.split(".", 1)[1]) if n in files), None)
+            found = next((n for n in _names(name) if n in files), None)
             if found is None:
                 raise HuggingFaceError(
                     f"{folder} has no tensor {name}, which its config.json asks for: the folder is "
@@ -139,7 +140,7 @@ def load_hugging_face(model: Transformer, folder: str | Path) -> None:
             whole = files[found].get_tensor(found)
             for own, part in zip(tensor.parts, tensor.split(whole), strict=True):
                 shape = where[own].full_shape(named[own].shape)
-                fitted = _fit_rows(part, shape, own, model.vocab_size)
+                fitted = fit_rows(part, shape, own, model.vocab_size)
                 _require_shape(fitted, shape, folder, found, own)
                 assign(named[own], where[own].slice(fitted))
     left = {name for name in left if not name.endswith(_WITHOUT_PLACE)}
@@ -149,6 +150,13 @@ def load_hugging_face(model: Transformer, folder: str | Path) -> None:
             f"{', '.join(sorted(left)[:5])}{' ...' if len(left) > 5 else ''}. It is another "
             "network than its config.json says"
         )
+
+
+def _names(name: str) -> list[str]:
+    """Return what files call a tensor: without the model's prefix, norms by their letters."""
+    names = [name, name.split(".", 1)[1]]
+    older = [n.replace("LayerNorm.weight", "LayerNorm.gamma") for n in names]
+    return [*names, *(n.replace("LayerNorm.bias", "LayerNorm.beta") for n in older)]
 
 
 def _is_here(expert: int, num_experts: int, where: Placement) -> bool:
@@ -168,21 +176,22 @@ def _require_shape(
         )
 
 
-def _fit_rows(
+def fit_rows(
     part: torch.Tensor, shape: tuple[int, ...], name: str, vocab_size: int
 ) -> torch.Tensor:
-    """Return `part` with the rows of `shape`, where it is a vocabulary: cut, or padded with 0."""
-    if name in ("embedding.weight", "head.weight") and part.shape[0] >= vocab_size:
-        rows = part.new_zeros(shape[0], *part.shape[1:])
-        rows[:vocab_size] = part[:vocab_size]
-        return rows
-    return part
+    """Return `part` with the rows of `shape`, where it is a vocabulary: cut, or padded with 0.
 
-
-def _meaning(path: Path) -> dict[str, Any]:
-    """Return what a tokenizer.json does, without what depends on its use."""
-    values: dict[str, Any] = json.loads(path.read_bytes())
-    return {key: value for key, value in values.items() if key not in ("truncation", "padding")}
+    Ids that it does not know begin as the mean of those that it knows: the new rows are in the
+    midst of what the model is used to, and no id becomes likelier than all others by chance.
+    """
+    if name not in VOCABULARY:
+        return part
+    rows = part.new_zeros(shape[0], *part.shape[1:])
+    known = min(len(part), vocab_size)
+    rows[:known] = part[:known]
+    if known < vocab_size:
+        rows[known:vocab_size] = part.double().mean(dim=0).to(part.dtype)
+    return rows
 
 
 @contextmanager

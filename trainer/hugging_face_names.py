@@ -6,50 +6,21 @@ Files hold each expert's matrices apart; we have all experts of a layer in one t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import torch
-
 from .config_model import ModelConfig
 from .hugging_face_config import family
+from .hugging_face_encoders import encoder_tensors
+from .hugging_face_tensor import FileTensor
 
+VOCABULARY = ("embedding.weight", "head.weight", "masked_head.bias")
+"""Our parameters with a row for each id, which are padded here and not in files."""
 _MATRICES = ("gate", "up", "down")
 _MIXTRAL = {"gate": "w1", "up": "w3", "down": "w2"}
 
 
-@dataclass(frozen=True, slots=True)
-class FileTensor:
-    """How one tensor of a file is made."""
-
-    parts: tuple[str, ...]
-    """Our parameters, joined along the outputs in this order."""
-    transposed: bool = False
-    """Whether the file has [inputs, outputs]."""
-    expert: int | None = None
-    """The file has this expert's part of ours, which holds all experts one after the other."""
-
-    def shape(self, ours: list[torch.Size]) -> tuple[int, ...]:
-        """Return the shape of the file's tensor, of our whole parameters' shapes."""
-        if self.expert is not None:
-            return tuple(ours[0][1:])
-        whole = (sum(shape[0] for shape in ours), *ours[0][1:])
-        return whole[::-1] if self.transposed else whole
-
-    def join(self, ours: list[torch.Tensor]) -> torch.Tensor:
-        """Return the file's tensor, of our whole parameters."""
-        if self.expert is not None:
-            return ours[0][self.expert]
-        whole = torch.cat(ours) if len(ours) > 1 else ours[0]
-        return whole.t().contiguous() if self.transposed else whole
-
-    def split(self, theirs: torch.Tensor) -> list[torch.Tensor]:
-        """Return our whole parameters, of the file's tensor."""
-        whole = theirs.t() if self.transposed else theirs
-        return list(whole.chunk(len(self.parts)))
-
-
 def file_tensors(config: ModelConfig) -> dict[str, FileTensor]:
     """Return each tensor of a folder by its name there, in the order of the layers."""
+    if not config.causal:
+        return encoder_tensors(config)
     return _gpt2(config) if family(config) == "gpt2" else _llama(config)
 
 

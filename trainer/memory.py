@@ -8,6 +8,9 @@ An estimate of what is held at the peak of a step, part by part:
     gathered              shard: what other ranks hold of two blocks and of the embedding
     activations           what backward needs again, by `training.activation_checkpointing`
     logits                of one chunk
+    process               on a CPU: interpreter, libraries, buffers of the products
+
+`benchmarks/memory.py` holds it against what processes take.
 """
 
 from __future__ import annotations
@@ -22,11 +25,12 @@ from .chunked_loss import default_chunk
 from .config import PretrainConfig, longest_sequence
 from .held import count_held
 from .launch import choose_device
+from .layers import is_gated
 from .model import pad_vocabulary
 
 _WIDTHS = {"float64": 8, "float32": 4, "bfloat16": 2}
 _PROCESS_BYTES = 300e6
-"""Interpreter, torch and its buffers, measured on a CPU."""
+"""Interpreter, torch and its buffers, measured on a CPU; a GPU's free memory is without them."""
 
 
 class NotEnoughMemoryError(ValueError):
@@ -43,13 +47,13 @@ def estimate_memory(config: PretrainConfig, vocab_size: int, num_ranks: int) -> 
     parallel, training, model = config.parallel, config.training, config.model
     tensor = parallel.tensor_parallel_size
     copies = parallel.data_parallel_size or max(1, num_ranks // tensor)
-    held = count_held(model, vocab_size, parallel, copies)
+    held = count_held(model, vocab_size, parallel, copies, config.lora)
     rest = 8 if training.precision == "float64" else 4
     width = _WIDTHS[training.precision]
-    states = 2 * held.own - (held.own_in_blocks if config.optimizer.kind == "muon" else 0)
+    states = 2 * held.trained - (held.own_in_blocks if config.optimizer.kind == "muon" else 0)
     parts = {
         "weights": float(held.own * rest),
-        "gradients": float(held.own * rest),
+        "gradients": float(held.trained * rest),
         "optimizer": float(states * rest),
     }
     if width < rest:
@@ -58,11 +62,14 @@ def estimate_memory(config: PretrainConfig, vocab_size: int, num_ranks: int) -> 
         parts["gathered"] = held.fetched * width
     tokens = training.micro_batch_size * longest_sequence(config.data)
     parts["activations"] = tokens * _activation_bytes(config, width, tensor)
-    if documents_of(config.data) == "separate" and choose_device(config).type == "cpu":
+    has_mask = documents_of(config.data) == "separate" or model.local_window
+    if has_mask and choose_device(config).type == "cpu":
         parts["activations"] += tokens * longest_sequence(config.data)  # the mask
     columns = pad_vocabulary(vocab_size, model.vocab_multiple) // tensor
     chunk = training.loss_chunk_tokens or default_chunk(columns, choose_device(config))
     parts["logits"] = 2 * min(tokens, chunk) * columns * max(4, width)
+    if choose_device(config).type == "cpu":
+        parts["process"] = _PROCESS_BYTES
     return parts
 
 
@@ -76,7 +83,7 @@ def _activation_bytes(config: PretrainConfig, width: int, tensor: int) -> float:
     if model.num_experts:
         taken = model.experts_per_token + model.num_shared_experts
         inner_size, entered = taken * model.expert_ffn_size, 1 + 2 * model.experts_per_token
-    matrices = 4 if model.activation == "swiglu" else 2
+    matrices = 4 if is_gated(model) else 2
     if kept == "selective":
         layer = 3 * stream + entered * model.hidden_size + heads + inner_size * 2 / tensor
     else:
@@ -108,7 +115,7 @@ def require_memory(config: PretrainConfig, vocab_size: int, num_ranks: int) -> N
     if not config.training.check_memory:
         return
     parts = estimate_memory(config, vocab_size, num_ranks)
-    needed, there = sum(parts.values()) + _PROCESS_BYTES, available_memory(config, num_ranks)
+    needed, there = sum(parts.values()), available_memory(config, num_ranks)
     if needed <= there:
         return
     listed = ", ".join(f"{name} {readable_bytes(size)}" for name, size in parts.items())

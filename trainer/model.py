@@ -1,4 +1,4 @@
-"""Token ids in, logits out: a decoder whose matrices may lie in slices on many ranks.
+"""Token ids in, logits out: a network whose matrices may lie in slices on many ranks.
 
 Legend: B sequences, T positions, D hidden size, V padded vocabulary columns of this rank.
 """
@@ -9,19 +9,20 @@ import dataclasses
 import functools
 import hashlib
 import math
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from .attention import Attention, LayerCache
-from .chunked_loss import summed_nll
+from .attention import LayerCache
+from .block import Block, Embedding
+from .chunked_loss import summed_nll, token_nll
 from .config_model import ModelConfig
-from .experts import MixtureOfExperts
 from .grid import Ranks
-from .layers import FeedForward, Linear, make_norm
-from .parallel import Placement, check_layout, check_sequence, enter, leave, placement
-from .places import Places
+from .layers import Linear, is_gated, make_norm
+from .masked_head import MaskedHead
+from .parallel import Placement, check_layout, check_sequence, enter, placement
+from .places import Places, nearby_places
 from .products import product
 from .rotary import rotary_angles
 from .sharding import assign
@@ -29,7 +30,7 @@ from .sharding import assign
 
 def resolve(config: ModelConfig) -> ModelConfig:
     """Return the config with the derived sizes (0) filled in; `max_positions` is left alone."""
-    thirds = 8 if config.activation == "swiglu" else 12
+    thirds = 8 if is_gated(config) else 12
     ffn_size = config.ffn_size or -(-thirds * config.hidden_size // (3 * 64)) * 64
     return dataclasses.replace(
         config,
@@ -43,65 +44,6 @@ def resolve(config: ModelConfig) -> ModelConfig:
 def pad_vocabulary(vocab_size: int, multiple: int) -> int:
     """Return the rows of the embedding matrix: it does not depend on the number of ranks."""
     return -(-vocab_size // multiple) * multiple
-
-
-class Block(nn.Module):
-    """Attention, then feed-forward, each on the normalized residual stream."""
-
-    def __init__(
-        self, config: ModelConfig, tensor: Ranks, expert: Ranks, sequence_parallel: bool
-    ) -> None:
-        super().__init__()
-        self.attention_norm = make_norm(config)
-        self.attention = Attention(config, tensor, sequence_parallel)
-        self.feed_forward_norm = make_norm(config)
-        self.feed_forward: FeedForward | MixtureOfExperts
-        if config.num_experts:
-            self.feed_forward = MixtureOfExperts(config, tensor, expert, sequence_parallel)
-        else:
-            self.feed_forward = FeedForward(config, config.ffn_size, tensor, sequence_parallel)
-
-    def forward(
-        self,
-        x_BTD: torch.Tensor,
-        angles_TE: tuple[torch.Tensor, torch.Tensor] | None,
-        cache: LayerCache | None = None,
-        start: int = 0,
-        places: Places | None = None,
-        num_valid_B: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Return the residual stream after this block."""
-        normed_BTD = self.attention_norm(x_BTD)
-        x_BTD = x_BTD + self.attention(normed_BTD, angles_TE, cache, start, places)
-        normed_BTD = self.feed_forward_norm(x_BTD)
-        if isinstance(self.feed_forward, FeedForward):
-            dense_BTD: torch.Tensor = x_BTD + self.feed_forward(normed_BTD)
-            return dense_BTD
-        mixed_BTD: torch.Tensor = x_BTD + self.feed_forward(normed_BTD, num_valid_B)
-        return mixed_BTD
-
-
-class Embedding(nn.Module):
-    """Rows of the vocabulary that this rank holds."""
-
-    def __init__(
-        self, padded_vocab_size: int, hidden_size: int, tensor: Ranks, sequence_parallel: bool
-    ) -> None:
-        super().__init__()
-        self.tensor = tensor
-        self.sequence_parallel = sequence_parallel
-        self.weight = nn.Parameter(torch.empty(padded_vocab_size // tensor.size, hidden_size))
-
-    def forward(self, tokens_BT: torch.Tensor) -> torch.Tensor:
-        """Return float[B, T, D], whole on every rank, or this rank's part of the sequence."""
-        if self.tensor.group is None:
-            return F.embedding(tokens_BT, self.weight)
-        rows = self.weight.shape[0]
-        local_BT = tokens_BT - self.tensor.rank * rows
-        elsewhere_BT = (local_BT < 0) | (local_BT >= rows)
-        x_BTD = F.embedding(local_BT.masked_fill(elsewhere_BT, 0), self.weight)
-        x_BTD = x_BTD.masked_fill(elsewhere_BT[..., None], 0)
-        return leave(x_BTD, self.tensor, self.sequence_parallel)
 
 
 class Transformer(nn.Module):
@@ -143,16 +85,26 @@ class Transformer(nn.Module):
         self.embedding = Embedding(padded, config.hidden_size, tensor, sequence_parallel)
         if config.positions == "learned":
             self.position_table = nn.Embedding(config.max_positions, config.hidden_size)
+        if config.token_types:
+            self.token_type_table = nn.Embedding(config.token_types, config.hidden_size)
+        self.embedding_norm = make_norm(config) if config.embedding_norm else None
         self.blocks = nn.ModuleList(
-            Block(config, tensor, expert, sequence_parallel) for _ in range(config.num_layers)
+            Block(config, tensor, expert, sequence_parallel, number)
+            for number in range(config.num_layers)
         )
-        self.norm = make_norm(config)
+        self.norm = make_norm(config) if config.norm_position == "before" else None
         if not config.tied_embeddings:
             self.head = Linear(config.hidden_size, padded // tensor.size)
+        self.masked_head = None if config.causal else MaskedHead(config, padded // tensor.size)
         if compute_dtype == torch.float64:
             self.double()
-        self._angles: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._angles: dict[float, tuple[torch.Tensor, torch.Tensor]] = {}
         self._padding_V: torch.Tensor | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.embedding.weight.device
 
     def forward(
         self,
@@ -185,14 +137,18 @@ class Transformer(nn.Module):
     ) -> torch.Tensor:
         """Return the normalized residual stream after the last block, float[B, T, D].
 
+        Of an encoder, what `MaskedHead` and heads of other tasks read.
+
         With sequence_parallel it is this rank's part of the sequence: `enter` makes it whole.
         """
         length = tokens_BT.shape[1]
         if self.sequence_parallel:
             check_sequence(length, self.tensor.size)
-        x_BTD = self.embedding(tokens_BT)
-        angles_TE = None
-        if self.config.positions == "learned":
+        x_BTD: torch.Tensor = self.embedding(tokens_BT)
+        config, angles_TE = self.config, None
+        if config.token_types:
+            x_BTD = x_BTD + self.token_type_table.weight[0]
+        if config.positions == "learned":
             self._require_positions(start + length)
             part = x_BTD.shape[1]  # of the sequence, which may be divided among ranks
             first = self.tensor.rank * part if self.sequence_parallel else 0
@@ -202,19 +158,37 @@ class Transformer(nn.Module):
             else:
                 x_BTD = x_BTD + table[places.positions_BT[:, first : first + part]]
         else:
-            angles_TE = self._rotary_angles(start, length, x_BTD.device, places)
+            angles_TE = self._rotary_angles(config, start, length, x_BTD.device, places)
+        if self.embedding_norm is not None:
+            x_BTD = self.embedding_norm(x_BTD)
         x_BTD = x_BTD.to(self.compute_dtype)
+        near_places, near_angles_TE = places, angles_TE
+        if config.local_window:
+            half = config.local_window // 2
+            near_places = nearby_places(places, half, tokens_BT, self.compute_dtype)
+            if angles_TE is not None:
+                near = dataclasses.replace(config, rope_theta=config.local_rope_theta)
+                near_angles_TE = self._rotary_angles(near, start, length, x_BTD.device, places)
         for number, block in enumerate(self.blocks):
             layer = cache[number] if cache is not None else None
-            x_BTD = block(x_BTD, angles_TE, layer, start, places, num_valid_B)
-        normed_BTD: torch.Tensor = self.norm(x_BTD)
-        return normed_BTD
+            if block.is_local:
+                x_BTD = block(x_BTD, near_angles_TE, layer, start, near_places, num_valid_B)
+            else:
+                x_BTD = block(x_BTD, angles_TE, layer, start, places, num_valid_B)
+        if self.norm is not None:
+            x_BTD = self.norm(x_BTD)
+        return x_BTD
 
     def logits(self, x_BTD: torch.Tensor) -> torch.Tensor:
         """Return logits[B, T, V] of this rank's columns."""
         weight = self.embedding.weight if self.config.tied_embeddings else self.head.weight
         x_BTD = enter(x_BTD, self.tensor, self.sequence_parallel)
-        return product(x_BTD, weight, self._padding_bias(weight, x_BTD.dtype))
+        bias_V = self._padding_bias(weight, x_BTD.dtype)
+        if self.masked_head is not None:
+            x_BTD = self.masked_head(x_BTD)
+            own_V = self.masked_head.bias
+            bias_V = own_V if bias_V is None else bias_V + own_V.to(bias_V.dtype)
+        return product(x_BTD, weight, bias_V)
 
     def loss(
         self,
@@ -223,37 +197,73 @@ class Transformer(nn.Module):
         mask_BT: torch.Tensor,
         places: Places | None = None,
         chunk_tokens: int = 0,
+        rows_N: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the summed nll (nats) of the labels where mask is true; see `summed_nll`.
 
         Args:
-            labels_BT: int64, the token after each.
+            labels_BT: int64, the token after each; of an encoder, the one that was masked.
             mask_BT: bool, which labels count.
             places: where documents begin; None: at position 0.
             chunk_tokens: tokens whose logits exist at once; 0: as many as suit the device.
+            rows_N: int64, the true places of the mask, one row after the other: all that the
+                output layer then sees; None: it sees every token.
         """
+        found = self._predictions(tokens_BT, labels_BT, mask_BT, places, rows_N)
+        return summed_nll(**found, chunk_tokens=chunk_tokens)
+
+    def token_nll(
+        self,
+        tokens_BT: torch.Tensor,
+        labels_BT: torch.Tensor,
+        mask_BT: torch.Tensor,
+        places: Places | None = None,
+    ) -> torch.Tensor:
+        """Return the nll (nats) of each label, [B, T], 0 where mask is false; without a gradient.
+
+        Arguments are those of `loss`, and no more logits exist at once than there.
+        """
+        with torch.no_grad():
+            nll_N = token_nll(**self._predictions(tokens_BT, labels_BT, mask_BT, places, None))
+        return nll_N.view(labels_BT.shape)
+
+    def _predictions(
+        self,
+        tokens_BT: torch.Tensor,
+        labels_BT: torch.Tensor,
+        mask_BT: torch.Tensor,
+        places: Places | None,
+        rows_N: torch.Tensor | None,
+    ) -> dict[str, Any]:
+        """Return what a loss is computed of: arguments of `summed_nll`."""
         x_BTD = self.hidden(tokens_BT, places=places, num_valid_B=mask_BT.sum(dim=1))
-        x_BTD = enter(x_BTD, self.tensor, self.sequence_parallel)
+        x_ND = enter(x_BTD, self.tensor, self.sequence_parallel).flatten(0, 1)
+        labels_N, mask_N = labels_BT.flatten(), mask_BT.flatten()
+        if rows_N is not None:
+            x_ND, labels_N, mask_N = x_ND[rows_N], labels_N[rows_N], mask_N[rows_N]
+        bias_V = None
+        if self.masked_head is not None:
+            x_ND, bias_V = self.masked_head(x_ND), self.masked_head.bias
         weight = self.embedding.weight if self.config.tied_embeddings else self.head.weight
         rows = weight.shape[0]
         first_column = self.tensor.rank * rows
-        return summed_nll(
-            x_BTD.flatten(0, 1),
-            weight,
-            labels_BT.flatten(),
-            mask_BT.flatten(),
-            self.tensor,
-            first_column,
-            min(rows, max(0, self.vocab_size - first_column)),
-            chunk_tokens,
-        )
+        return {
+            "hidden_ND": x_ND,
+            "weight_VD": weight,
+            "labels_N": labels_N,
+            "mask_N": mask_N,
+            "tensor": self.tensor,
+            "first_column": first_column,
+            "num_columns": min(rows, max(0, self.vocab_size - first_column)),
+            "bias_V": bias_V,
+        }
 
     def make_cache(self, num_sequences: int, length: int) -> list[LayerCache]:
         """Return an empty cache of `length` positions for each layer."""
         config = self.config
         heads = max(1, config.num_kv_heads // self.tensor.size)
         shape = (num_sequences, heads, length, config.head_size)
-        device = self.norm.weight.device
+        device = self.device
 
         def empty() -> torch.Tensor:
             return torch.zeros(shape, dtype=self.compute_dtype, device=device)
@@ -269,15 +279,22 @@ class Transformer(nn.Module):
             )
 
     def _rotary_angles(
-        self, start: int, length: int, device: torch.device, places: Places | None
+        self,
+        config: ModelConfig,
+        start: int,
+        length: int,
+        device: torch.device,
+        places: Places | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        known = 0 if self._angles is None else self._angles[0].shape[0]
-        if self._angles is None or known < start + length or self._angles[0].device != device:
+        angles = self._angles.get(config.rope_theta)
+        known = 0 if angles is None else angles[0].shape[0]
+        if angles is None or known < start + length or angles[0].device != device:
             size = max(start + length, 2 * known if known else 0)
             with torch.inference_mode(False):  # they outlive an evaluation: training needs them too
-                cos, sin = rotary_angles(self.config, 0, size, device)
-                self._angles = cos.to(self.compute_dtype), sin.to(self.compute_dtype)
-        cos, sin = self._angles
+                cos, sin = rotary_angles(config, 0, size, device)
+                angles = cos.to(self.compute_dtype), sin.to(self.compute_dtype)
+            self._angles[config.rope_theta] = angles
+        cos, sin = angles
         if places is not None:
             return cos[places.positions_BT][:, None], sin[places.positions_BT][:, None]
         return cos[start : start + length], sin[start : start + length]
@@ -329,11 +346,15 @@ def initialize(model: Transformer, seed: int) -> None:
         std = config.init_std
         if module in ("output", "down") or kind == "down":
             std /= math.sqrt(2 * config.num_layers)
-        key = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(key, "little") >> 1)
         full = torch.empty(where[name].full_shape(parameter.shape), dtype=torch.float32)
-        full.normal_(0, std, generator=generator)
+        full.normal_(0, std, generator=generator_of(seed, name))
         assign(parameter, where[name].slice(full))
+
+
+def generator_of(seed: int, name: str) -> torch.Generator:
+    """Return the generator of a parameter's initial values, the same in every layout."""
+    key = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(key, "little") >> 1)
 
 
 def count_parameters(config: ModelConfig, vocab_size: int) -> int:
@@ -350,7 +371,7 @@ def count_product_parameters(config: ModelConfig, vocab_size: int) -> int:
     for name, parameter in _shapes(config, vocab_size).named_parameters():
         if ".experts." in name:
             total += parameter.numel() // config.num_experts * config.experts_per_token
-        elif parameter.dim() == 2 and "position_table" not in name:
+        elif parameter.dim() == 2 and "_table" not in name:
             total += parameter.numel() * (config.tied_embeddings or "embedding" not in name)
     return total
 

@@ -8,12 +8,32 @@ from typing import Any
 from .checkpoint import Facts
 from .hugging_face_config import family
 
+_CONTINUES = {
+    False: "A language model pretrained with gristmill. It continues texts; it was not taught to "
+    "follow instructions, and nobody has checked what it says.",
+    True: "A language model fine-tuned on conversations with gristmill. Nobody has checked what it "
+    "says.",
+}
+_FILLS_IN = (
+    "An encoder pretrained with gristmill to fill in masked tokens. It is meant to be fine-tuned, "
+    "for classification say."
+)
+_BEGINNING = {
+    False: "A document begins after the end-of-document token: `generate` does so when it is given "
+    "no prompt, and a prompt that begins a text should have it in front.",
+    True: "Prompts are made of messages by the chat template (`tokenizer.apply_chat_template(..., "
+    "add_generation_prompt=True)`); generation ends at the ids of generation_config.json.",
+}
 
-def model_card(facts: Facts, num_parameters: int, report: Mapping[str, Any]) -> str:
+
+def model_card(
+    facts: Facts, num_parameters: int, report: Mapping[str, Any], *, is_chat: bool = False
+) -> str:
     """Return Markdown: what the model is, what it was trained on, how it scores.
 
     Args:
         report: content of pretrain_report.json of this very step; empty if there is none.
+        is_chat: whether it was trained on conversations.
     """
     config, model = facts.config, facts.config.model
     groups = sorted(facts.data["datasets"])
@@ -30,15 +50,14 @@ def model_card(facts: Facts, num_parameters: int, report: Mapping[str, Any]) -> 
     lines = [
         "---",
         "library_name: transformers",
-        "pipeline_tag: text-generation",
+        f"pipeline_tag: {'text-generation' if model.causal else 'fill-mask'}",
         "tags:",
         "- gristmill",
         "---",
         "",
         "# Model card",
         "",
-        "A language model pretrained with gristmill. It continues texts; it was not taught to "
-        "follow instructions, and nobody has checked what it says.",
+        _CONTINUES[is_chat] if model.causal else _FILLS_IN,
         "",
         "| | |",
         "|---|---|",
@@ -49,9 +68,9 @@ def model_card(facts: Facts, num_parameters: int, report: Mapping[str, Any]) -> 
         f"{len(groups)} datasets: {', '.join(groups)}. Their licences and what was left out stand "
         "in the data card of the token files.",
         "",
-        "A document begins after the end-of-document token: `generate` does so when it is given "
-        "no prompt, and a prompt that begins a text should have it in front.",
     ]
+    if model.causal:
+        lines.append(_BEGINNING[is_chat])
     lines += _scores(report)
     return "\n".join(lines) + "\n"
 

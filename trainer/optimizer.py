@@ -6,9 +6,11 @@ import torch
 from torch import nn
 
 from .config import OptimizerConfig
+from .grid import Grid
 from .model import Transformer, placements
 from .muon import Muon
-from .sharding import local_parameters
+from .sharding import local_parameters, num_shards
+from .whole_matrices import HeldMatrix
 
 
 class Optimizers:
@@ -60,7 +62,7 @@ class Optimizers:
         return states
 
 
-def make_optimizer(model: Transformer, config: OptimizerConfig) -> Optimizers:
+def make_optimizer(model: Transformer, config: OptimizerConfig, grid: Grid) -> Optimizers:
     """Return the optimizer that `config.kind` names, with decay on matrices only.
 
     AdamW: Loshchilov, Hutter 2019, arXiv:1711.05101. Muon: see muon.py.
@@ -69,11 +71,16 @@ def make_optimizer(model: Transformer, config: OptimizerConfig) -> Optimizers:
     muon = None
     if config.kind == "muon":
         chosen = [name for name, p in named.items() if _is_hidden_matrix(name, p)]
-        where = placements(model)
+        where, whole = placements(model), dict(model.named_parameters())
         muon = Muon(
             [named[name] for name in chosen],
-            [where[name] for name in chosen],
-            model.tensor,
+            [
+                HeldMatrix(
+                    where[name].full_shape(whole[name].shape), where[name], num_shards(whole[name])
+                )
+                for name in chosen
+            ],
+            grid,
             learning_rate=config.learning_rate,
             momentum=config.muon_momentum,
             weight_decay=config.weight_decay,

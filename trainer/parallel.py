@@ -29,8 +29,9 @@ import torch.distributed._functional_collectives as funcol
 from .config_model import ModelConfig
 from .grid import Ranks, divisors
 
-_OUTPUT_ROWS = ("embedding", "head", "query", "key", "value", "gate", "up")
+_OUTPUT_ROWS = ("embedding", "head", "masked_head", "query", "key", "value", "gate", "up")
 _INPUT_COLUMNS = ("output", "down")
+_TABLES = ("position_table", "token_type_table")
 
 
 class Cut(NamedTuple):
@@ -89,6 +90,9 @@ def placement(
 ) -> Placement:
     """Return how the parameter or buffer called `name` is laid out over the ranks of one copy."""
     module, kind = name.split(".")[-2:]
+    if name.startswith("masked_head.") and name != "masked_head.bias":
+        # It stands between `enter` and the output layer, whose gradient every rank has a part of.
+        return Placement(is_partial=tensor.size > 1)
 
     def cut(dimension: int, axis: Ranks) -> Cut | None:
         return Cut(dimension, axis.rank, axis.size) if axis.size > 1 else None
@@ -100,13 +104,21 @@ def placement(
         return Placement()
     if module in ("key", "value") and shares_kv_heads(config, tensor):
         return Placement(is_partial=True)  # the other ranks use other heads, or the same
+    if kind in ("lora_a", "lora_b"):
+        # One of the pair is cut as its matrix is; the other is whole, and every rank has the part
+        # of its gradient that comes of its own outputs, or inputs.
+        if kind == "lora_a":
+            return Placement(cut(1, tensor) if module in _INPUT_COLUMNS else None,
+                             is_partial=module in _OUTPUT_ROWS)  # fmt: skip
+        return Placement(cut(0, tensor) if module in _OUTPUT_ROWS else None,
+                         is_partial=module in _INPUT_COLUMNS)  # fmt: skip
     if module in _OUTPUT_ROWS:
         return Placement(cut(0, tensor))
     if module in _INPUT_COLUMNS and kind == "weight":
         return Placement(cut(1, tensor))
     if module in ("query_norm", "key_norm", "router"):  # used with the heads or experts of a rank
         return Placement(is_partial=True)
-    assert module.endswith("norm") or module in (*_INPUT_COLUMNS, "position_table"), name
+    assert module.endswith("norm") or module in (*_INPUT_COLUMNS, *_TABLES), name
     return Placement(is_partial=sequence_parallel)
 
 

@@ -14,7 +14,8 @@ the cache, N bounds.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import inspect
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -34,16 +35,22 @@ class Places(NamedTuple):
     last one repeats, so that few lengths N occur."""
     longest: int = 0
     """Tokens of the longest document, rounded up to a power of two."""
+    window: tuple[int, int] = (-1, 0)
+    """With `bounds`: how many tokens before and after itself a token sees; -1: all."""
 
 
 def document_places(
-    bounds_BN: torch.Tensor | None, device: torch.device, dtype: torch.dtype
+    bounds_BN: torch.Tensor | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    causal: bool = True,
 ) -> Places | None:
     """Return places that keep attention inside of each document; None for joined documents.
 
     Args:
         bounds_BN: int32[B, T + 1] on the CPU, each row from 0 to T, filled up with T.
         dtype: of the activations.
+        causal: whether a token sees only what is before it.
     """
     if bounds_BN is None:
         return None
@@ -51,12 +58,43 @@ def document_places(
     starts_BT = _starts(bounds_BN)
     places_BT = torch.arange(length).expand(rows, length)
     positions_BT = (places_BT - starts_BT).to(device, non_blocking=True)
-    if device.type == "cuda" and dtype in (torch.bfloat16, torch.float16):
+    if takes_bounds(device, dtype):
         bounds_N, longest = flat_bounds(bounds_BN)
-        return Places(positions_BT, None, bounds_N.to(device, non_blocking=True), longest)
+        bounds_N = bounds_N.to(device, non_blocking=True)
+        return Places(positions_BT, None, bounds_N, longest, (-1, 0 if causal else -1))
     starts_BT = starts_BT.to(device)
     same_BTT = starts_BT[:, :, None] == starts_BT[:, None, :]
-    return Places(positions_BT, same_BTT.tril()[:, None])
+    return Places(positions_BT, (same_BTT.tril() if causal else same_BTT)[:, None])
+
+
+def takes_bounds(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether attention takes bounds of documents there, and needs no mask."""
+    return device.type == "cuda" and dtype in (torch.bfloat16, torch.float16)
+
+
+def nearby_places(
+    places: Places | None, half: int, tokens_BT: torch.Tensor, dtype: torch.dtype
+) -> Places:
+    """Return places that see `half` tokens on either side, within what `places` let them see.
+
+    Args:
+        places: of an encoder; None: each row is one text.
+        tokens_BT: for their shape and device.
+        dtype: of the activations.
+    """
+    device, length = tokens_BT.device, tokens_BT.shape[1]
+    if places is None and takes_bounds(device, dtype):
+        row_N = torch.full((length + 1,), length, dtype=torch.int32)
+        row_N[0] = 0
+        places = document_places(row_N.expand(len(tokens_BT), -1), device, dtype, causal=False)
+    if places is not None and places.bounds_N is not None:
+        return places._replace(window=(half, half))
+    place_T = torch.arange(length, device=device)
+    near_TT = (place_T[:, None] - place_T).abs() <= half
+    if places is None:
+        return Places(place_T.expand(len(tokens_BT), -1), near_TT[None, None])
+    assert places.mask_B1TC is not None
+    return places._replace(mask_B1TC=places.mask_B1TC & near_TT)
 
 
 def padding_places(padding_B: torch.Tensor, start: int, length: int) -> Places:
@@ -98,12 +136,14 @@ def attend(
     v_BKCE: torch.Tensor,
     places: Places | None,
     start: int,
+    causal: bool = True,
 ) -> torch.Tensor:
     """Return softmax(q kᵀ / sqrt(E)) v, [B, H, T, E], of what each token may see.
 
     Args:
         places: None: everything before it in its row.
         start: place of the first query among the keys.
+        causal: false: without `places`, what is after it too.
     """
     shares = q_BHTE.shape[1] != k_BKCE.shape[1]
     if places is not None and places.bounds_N is not None:
@@ -121,7 +161,7 @@ def attend(
         k_BKCE,
         v_BKCE,
         attn_mask=mask,
-        is_causal=mask is None and start == 0,
+        is_causal=causal and mask is None and start == 0,
         enable_gqa=shares,
     ).to(dtype)
 
@@ -140,6 +180,13 @@ def _attend_in_bounds(
     q_NHE, k_NKE, v_NKE = (x.transpose(1, 2).flatten(0, 1) for x in (q_BHTE, k_BKTE, v_BKTE))
     bounds_N = places.bounds_N
     assert bounds_N is not None
+    grouped: dict[str, Any] = {}
+    if "enable_gqa" in inspect.signature(varlen_attn).parameters:
+        grouped["enable_gqa"] = shares
+    elif shares:  # torch 2.11 wants a key and a value for each query head
+        k_NKE, v_NKE = (
+            x.repeat_interleave(q_NHE.shape[1] // x.shape[1], dim=1) for x in (k_NKE, v_NKE)
+        )
     y_NHE = varlen_attn(
         q_NHE,
         k_NKE,
@@ -148,8 +195,8 @@ def _attend_in_bounds(
         bounds_N,
         places.longest,
         places.longest,
-        window_size=(-1, 0),
-        enable_gqa=shares,
+        window_size=places.window,
+        **grouped,
     )
     assert isinstance(y_NHE, torch.Tensor)
     return y_NHE.view(batch, length, *y_NHE.shape[1:]).transpose(1, 2)

@@ -15,7 +15,7 @@ from .data import TrainingData, open_data
 from .launch import choose_device, count_ranks, threads_per_rank
 from .memory import available_memory, estimate_memory, readable_bytes
 from .model import count_parameters, count_product_parameters
-from .resolved import check_run, resolve_config
+from .resolved import check_run, resolve_config, settle_steps
 from .schedule import num_samples
 from .speed import flops_per_token, peak_flops
 
@@ -35,6 +35,7 @@ def plan_pretrain(config: PretrainConfig, *, output: str | Path) -> str:
     """
     config = resolve_config(config)
     data = open_data(config, Path(output))
+    config = settle_steps(config, data)
     ranks = count_ranks(config)
     check_run(config, data, ranks, start=False)
     require_samples(data.blend, num_samples(config))

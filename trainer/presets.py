@@ -36,6 +36,26 @@ _MIXTRAL: dict[str, Any] = {
     "rope_theta": 1_000_000.0,
     "balance": "loss",
 }
+_BERT: dict[str, Any] = {
+    "causal": False,
+    "norm": "layer",
+    "norm_position": "after",
+    "embedding_norm": True,
+    "token_types": 2,
+    "positions": "learned",
+    "activation": "gelu_exact",
+    "biases": True,
+    "max_positions": 512,
+    "norm_epsilon": 1e-12,
+}
+_MODERNBERT: dict[str, Any] = {
+    "causal": False,
+    "norm": "layer_without_bias",
+    "embedding_norm": True,
+    "activation": "geglu",
+    "local_window": 128,
+    "rope_theta": 160_000.0,
+}
 
 
 def _sizes(
@@ -68,6 +88,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     "qwen3-8b": _sizes(36, 4096, 32, 12_288, **_QWEN3, tied_embeddings=False),
     "qwen3-14b": _sizes(40, 5120, 40, 17_408, **_QWEN3, tied_embeddings=False),
     "qwen3-32b": _sizes(64, 5120, 64, 25_600, **_QWEN3, tied_embeddings=False),
+    "bert-base": _sizes(12, 768, 12, 3_072, **_BERT),
+    "bert-large": _sizes(24, 1024, 16, 4_096, **_BERT),
+    "modernbert-base": _sizes(22, 768, 12, 1_152, **_MODERNBERT),
+    "modernbert-large": _sizes(28, 1024, 16, 2_624, **_MODERNBERT),
     "mixtral-8x7b": _sizes(32, 4096, 32, 14_336, **_MIXTRAL),
     "mixtral-8x22b": _sizes(56, 6144, 48, 16_384, **_MIXTRAL),
     "qwen3-30b-a3b": _sizes(

@@ -26,19 +26,20 @@ from .data import TrainingData, open_data
 from .evaluate import count_tokens, unigram_nll
 from .grid import make_grid
 from .guard import Guard
-from .hugging_face_import import load_hugging_face
 from .launch import count_ranks, is_launched, launch, rank, stop_signals
 from .loop import take_steps
+from .lora import add_lora, count_lora, initialize_lora
 from .metrics import MetricsLog, require_wandb
 from .model import Transformer, count_parameters, initialize
 from .optimizer import make_optimizer
 from .precision import compute_dtype
 from .report import print_report, read_report, write_report
-from .resolved import check_run, resolve_config
+from .resolved import check_run, resolve_config, settle_steps
 from .resume import find_resume
 from .sampling import generate, load_model, validation_prompts
 from .schedule import batch_sizes, num_samples
 from .sharding import shard_model
+from .start import load_start
 from .training import Training
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ def pretrain(
     if config.log.wandb:
         require_wandb()
     data = open_data(config, output)
+    config = settle_steps(config, data)
     num_ranks = count_ranks(config)
     check_run(config, data, num_ranks)
     found = find_resume(output, config, data)
@@ -147,14 +149,18 @@ def _set_up(config: PretrainConfig, output: Path, device: torch.device) -> Train
             expert=grid.expert,
             sequence_parallel=parallel.sequence_parallel,
         )
+        add_lora(model, config.lora)
     shard_model(model, grid, device)
-    optimizer = make_optimizer(model, config.optimizer)
+    optimizer = make_optimizer(model, config.optimizer, grid)
     checkpointer = Checkpointer(output, model, optimizer, grid)
+    adapts = config.lora.rank > 0
+    if config.training.init_from and (adapts or not found):
+        load_start(model, config.training.init_from)
     if found:
         checkpointer.load(found.folder, found.facts)
-    elif config.training.init_from:
-        load_hugging_face(model, config.training.init_from)
-    else:
+    elif adapts:
+        initialize_lora(model, config.training.seed)
+    elif not config.training.init_from:
         initialize(model, config.training.seed)
     checkpoint_activations(model, config.training.activation_checkpointing)
     compile_blocks(model, config.training.compile, tell=grid.is_main)
@@ -162,8 +168,9 @@ def _set_up(config: PretrainConfig, output: Path, device: torch.device) -> Train
     guard = Guard(config.optimizer, device, **(found.facts.guard if found else {}))
     if grid.is_main:
         logger.info(
-            "%s parameters, %d groups, vocabulary %d | %s on %s, %s | %s",
+            "%s parameters%s, %d groups, vocabulary %d | %s on %s, %s | %s",
             f"{count_parameters(config.model, data.vocab_size):,}",
+            f" and {count_lora(model):,} of low rank beside them" if adapts else "",
             len(data.train),
             data.vocab_size,
             grid.describe(parallel.sequence_parallel),
@@ -220,6 +227,8 @@ def _score(run: Training) -> None:
         "consumed_tokens": run.data.blend.num_tokens(run.consumed_samples),
         "checkpoint": f"checkpoints/step_{run.step:08d}",
     }
+    if run.data.masking is not None:
+        report["masked_share"] = run.data.masking.share
     if run.data.validation:
         unigram = None
         if run.config.evaluate.unigram_baseline:
@@ -251,7 +260,7 @@ def _conclude(
 def _samples(config: PretrainConfig, folder: Path, data: TrainingData) -> list[dict[str, str]]:
     """Return prompts with their continuations; none where there is no tokenizer."""
     settings = config.generate
-    if data.tokenizer_folder is None or settings.max_tokens == 0:
+    if data.tokenizer_folder is None or settings.max_tokens == 0 or not config.model.causal:
         return []
     trained = load_model(folder)
     prompts = list(settings.prompts) or validation_prompts(

@@ -47,7 +47,7 @@ def print_report(report: Mapping[str, Any], output: Path, *, file: TextIO | None
         "curves": f"tensorboard --logdir {output / 'tensorboard'}",
         "each step": str(output / "metrics.jsonl"),
         "this report": str(output / FILE),
-        "more text": f"gristmill generate {output} --prompt TEXT",
+        **_next_command(report, output),
     }.items():
         console.print(f"{name:<12} {where}", markup=False, soft_wrap=True)
     for sample in report.get("samples", ()):
@@ -56,6 +56,12 @@ def print_report(report: Mapping[str, Any], output: Path, *, file: TextIO | None
         console.print(
             Text.assemble((sample["prompt"], "bold"), bound, sample["text"]), soft_wrap=True
         )
+
+
+def _next_command(report: Mapping[str, Any], output: Path) -> dict[str, str]:
+    if "masked_share" in report:
+        return {"classifier": f"gristmill classify {output} --train LABELLED.jsonl --output FOLDER"}
+    return {"more text": f"gristmill generate {output} --prompt TEXT"}
 
 
 def score_table(evaluation: Evaluation) -> Table:

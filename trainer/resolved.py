@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import cast
 
 from .config import Precision, PretrainConfig, longest_sequence
 from .config_check import check
+from .config_masking import check_masking_config
 from .data import TrainingData
 from .grid import check_data_ranks
-from .hugging_face_import import imported_model, require_vocabulary
 from .launch import choose_device
 from .memory import require_memory
 from .model import pad_vocabulary, resolve
 from .parallel import check_experts, check_layout, check_sequence
 from .precision import compute_dtype, precision_name
 from .presets import apply_preset
+from .schedule import batch_sizes
+from .start import require_vocabulary, settle_start, start_model
 
 
 def resolve_config(config: PretrainConfig) -> PretrainConfig:
@@ -24,9 +27,10 @@ def resolve_config(config: PretrainConfig) -> PretrainConfig:
     check(config)
     dtype = compute_dtype(config.training.precision, choose_device(config))
     precision = cast(Precision, precision_name(dtype))
-    training = dataclasses.replace(config.training, precision=precision)
-    start = config.training.init_from
-    model = imported_model(start, config.model) if start else resolve(config.model)
+    start = config.training.init_from and settle_start(config.training.init_from)
+    training = dataclasses.replace(config.training, precision=precision, init_from=start)
+    model = start_model(start, config.model) if start else resolve(config.model)
+    check_masking_config(config.masking, model.causal)
     if model.positions == "learned":
         longest = longest_sequence(config.data)
         model = dataclasses.replace(model, max_positions=model.max_positions or longest)
@@ -37,6 +41,21 @@ def resolve_config(config: PretrainConfig) -> PretrainConfig:
                 "set 0"
             )
     return dataclasses.replace(config, model=model, training=training)
+
+
+def settle_steps(config: PretrainConfig, data: TrainingData) -> PretrainConfig:
+    """Return the config with the steps that `training.num_epochs` takes on this data."""
+    epochs = config.training.num_epochs
+    if epochs == 0:
+        return config
+    datasets = data.blend.phases[0].blend.datasets
+    samples = math.ceil(epochs * sum(dataset.samples_per_epoch for dataset in datasets))
+    sizes = batch_sizes(config)
+    steps = samples // config.training.global_batch_size
+    while sizes.first_sample(steps) < samples:
+        steps += 1
+    training = dataclasses.replace(config.training, num_steps=steps)
+    return dataclasses.replace(config, training=training)
 
 
 def check_run(

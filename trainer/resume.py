@@ -13,6 +13,8 @@ from .schedule import learning_rate
 
 _FIXED = {
     "model": None,
+    "lora": None,
+    "masking": None,
     "optimizer": None,
     "data": ("sequence_length", "order", "documents"),
     "training": (
@@ -77,6 +79,11 @@ def _differences(saved: PretrainConfig, config: PretrainConfig) -> list[str]:
             before, now = old[section][field], new[section][field]
             if before != now:
                 changes.append(f"{section}.{field} was {before!r} and is {now!r}")
+    if saved.lora.rank and saved.training.init_from != config.training.init_from:
+        changes.append(  # the checkpoint holds what is added to that model
+            f"training.init_from was {saved.training.init_from!r} and is "
+            f"{config.training.init_from!r}"
+        )
     return changes
 
 

@@ -176,7 +176,8 @@ def balance_experts(
     Args:
         taken: bool[], whether the step was taken; None: it was.
     """
-    if model.config.balance != "bias":
+    frozen = not routers_of(model)[0].weight.requires_grad
+    if model.config.balance != "bias" or frozen:
         return
     counts_LE = routing.counts_LE
     change_LE = (counts_LE.mean(dim=1, keepdim=True) - counts_LE).sign()

@@ -8,21 +8,25 @@ Legend: B sequences, T positions, V vocabulary columns of this rank.
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from ..indexed_dataset import SampleDataset
 from .blend import documents_of
-from .checkpoint import CheckpointError, load_slices, load_weights, locate, read_facts
+from .checkpoint import CheckpointError, locate, read_facts
+from .config import longest_sequence
 from .grid import Ranks
 from .model import Transformer
 from .places import padding_places
 from .precision import compute_dtype
 from .sampler import Sampler
+from .start import load_trained, require_vocabulary
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -40,54 +44,85 @@ class TrainedModel:
     """Id that ends a document."""
     follows_eod: bool = True
     """Whether texts began after that id in training: not where documents were kept separate."""
+    stop_ids: frozenset[int] = frozenset()
+    """Ids that end an answer: that of the document, and of the assistant's turn."""
+    context: int = 0
+    """Tokens of the longest sample of the training; 0: not known."""
+    tokenizer_folder: Path | None = None
+    """Folder of the tokenizer, with the chat template if there is one."""
 
 
 def load_model(
     checkpoint: str | os.PathLike[str],
     tensor: Ranks | None = None,
     device: torch.device | None = None,
+    tokenizer_folder: str | os.PathLike[str] = "",
 ) -> TrainedModel:
     """Open a checkpoint folder, or the newest checkpoint of a run's output folder.
+
+    Low-rank matrices are merged into the weights of the model that they adapt.
 
     Args:
         tensor: ranks that share the model; None: this process has it all.
         device: None: a GPU if there is one.
+        tokenizer_folder: of the tokenizer to use, which may have more tokens than the checkpoint's
+            own; empty: its own.
 
     Raises:
         CheckpointError: no checkpoint, a damaged one, or one without tokenizer.
     """
-    from tokenizers import Tokenizer
-
     folder = locate(checkpoint)
     facts = read_facts(folder)
-    file = folder / "tokenizer" / "tokenizer.json"
+    beside = Path(tokenizer_folder) if tokenizer_folder else folder / "tokenizer"
+    file = beside / "tokenizer.json"
     if not file.is_file():
         raise CheckpointError(
             f"{folder} has no tokenizer/tokenizer.json (its datasets had none beside them): copy "
             "the tokenizer that made the token files there"
         )
+    tokenizer = load_tokenizer(file)
+    vocab_size = facts.vocab_size
+    if tokenizer_folder:
+        require_vocabulary(folder, tokenizer.get_vocab_size(), beside)
+        vocab_size = max(vocab_size, tokenizer.get_vocab_size())
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = Transformer(
         facts.config.model,
-        facts.vocab_size,
+        vocab_size,
         tensor,
         compute_dtype=compute_dtype(facts.config.training.precision, device),
     ).to(device)
-    if tensor is None:
-        load_weights(model, folder)
-    else:
-        load_slices(model, folder)
+    load_trained(model, folder, facts)
+    eod_id: int | None = facts.data["eod_id"]
     return TrainedModel(
         model.eval(),
-        Tokenizer.from_file(str(file)),
-        facts.data["eod_id"],
+        tokenizer,
+        eod_id,
         documents_of(facts.config.data) == "joined",
+        _stop_ids(beside, eod_id),
+        longest_sequence(facts.config.data),
+        beside,
     )
+
+
+def _stop_ids(folder: Path, eod_id: int | None) -> frozenset[int]:
+    """Return the ids that end an answer: generation_config.json beside the tokenizer says them."""
+    file = folder / "generation_config.json"
+    named = json.loads(file.read_bytes()).get("eos_token_id") if file.is_file() else None
+    ids = named if isinstance(named, list) else [named]
+    return frozenset(number for number in (*ids, eod_id) if number is not None)
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Open a tokenizer.json."""
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(str(path))
 
 
 def generate(
     checkpoint: str | os.PathLike[str] | TrainedModel,
-    prompts: Sequence[str],
+    prompts: Sequence[str | Sequence[int]],
     *,
     max_tokens: int = 100,
     temperature: float = 0.8,
@@ -96,18 +131,20 @@ def generate(
     min_p: float = 0.0,
     seed: int = 0,
     batch_size: int = 8,
+    first_prompt: int = 0,
     on_batch: Callable[[int, list[str]], None] | None = None,
 ) -> list[str]:
     """Return a continuation of each prompt, without the prompt.
 
-    A continuation ends at the end of the document, or after `max_tokens`. Prompt number i is drawn
-    with the seed `seed` + i: the texts of the others change nothing.
+    A continuation ends at the end of the document or turn, or after `max_tokens`. Prompt number i
+    is drawn with the seed `seed` + i: the texts of the others change nothing.
 
     Args:
         checkpoint: a checkpoint folder, the output folder of a run, or what `load_model` returned.
-        prompts: texts; "" begins a new document.
+        prompts: texts, "" begins a new document; or ids, which are taken as they are.
         temperature: 0 takes the likeliest token each time.
         batch_size: prompts continued at once.
+        first_prompt: those before it are left out: an earlier call has continued them.
         on_batch: called with the number of the first prompt and the texts of each batch.
 
     Raises:
@@ -115,6 +152,11 @@ def generate(
         ValueError: a setting out of range, or an empty prompt for a model without EOD.
     """
     trained = checkpoint if isinstance(checkpoint, TrainedModel) else load_model(checkpoint)
+    if not trained.model.config.causal:
+        raise ValueError(
+            "this model is an encoder (model.causal = false): it fills in masked tokens and "
+            "continues no text. Fine-tune it with `gristmill classify`, or export it"
+        )
     sampler = Sampler(temperature, top_k, top_p, min_p)
     if max_tokens < 0 or batch_size < 1:
         raise ValueError(
@@ -122,10 +164,10 @@ def generate(
             "or more"
         )
     texts: list[str] = []
-    for first in range(0, len(prompts), batch_size):
+    for first in range(first_prompt, len(prompts), batch_size):
         rows = [_prompt_ids(trained, prompt) for prompt in prompts[first : first + batch_size]]
         seeds = range(seed + first, seed + first + len(rows))
-        new = continue_rows(trained.model, rows, max_tokens, sampler, trained.eod_id, seeds)
+        new = continue_rows(trained.model, rows, max_tokens, sampler, trained.stop_ids, seeds)
         batch = [_text(trained, ids, more) for ids, more in zip(rows, new, strict=True)]
         if on_batch is not None:
             on_batch(first, batch)
@@ -133,7 +175,9 @@ def generate(
     return texts
 
 
-def _prompt_ids(trained: TrainedModel, prompt: str) -> list[int]:
+def _prompt_ids(trained: TrainedModel, prompt: str | Sequence[int]) -> list[int]:
+    if not isinstance(prompt, str):
+        return list(prompt)
     ids: list[int] = trained.tokenizer.encode(prompt, add_special_tokens=False).ids
     # A document begins after the end of the one before: so it was in training.
     if trained.eod_id is not None and (trained.follows_eod or not ids):
@@ -177,16 +221,19 @@ def continue_rows(
     rows: Sequence[Sequence[int]],
     max_tokens: int,
     sampler: Sampler,
-    eod_id: int | None = None,
+    stop_ids: Collection[int] = (),
     seeds: Sequence[int] = (),
+    on_token: Callable[[int, int], None] | None = None,
 ) -> list[list[int]]:
-    """Return up to `max_tokens` ids that follow each row, without the end-of-document token.
+    """Return up to `max_tokens` ids that follow each row, without the one that stops it.
 
     Args:
         rows: ids of each prompt, one or more; they may have different lengths.
+        stop_ids: ids that end a row.
         seeds: of each row's draws; () is 0 for all.
+        on_token: called with the row and each of its ids as it comes.
     """
-    device = model.norm.weight.device
+    device = model.device
     seeds = seeds or [0] * len(rows)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     longest = max(map(len, rows))
@@ -206,10 +253,12 @@ def continue_rows(
         start += length
         token_B = sampler.draw(logits_BV, generators, model.tensor)
         for row, token in enumerate(token_B.tolist()):
-            if row in open_rows and token == eod_id:
+            if row in open_rows and token in stop_ids:
                 open_rows.remove(row)
             elif row in open_rows:
                 new[row].append(token)
+                if on_token is not None:
+                    on_token(row, token)
         if not open_rows:
             break
         tokens_BT = token_B[:, None]

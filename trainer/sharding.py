@@ -59,8 +59,8 @@ def shard_model(model: Transformer, grid: Grid, device: torch.device) -> None:
             fully_shard(block, mesh=mesh, mp_policy=policy, ignored_params=whole)
         # Embeddings and output layer: in float32, or their sparse sums would be rounded each time.
         fully_shard(model, mesh=mesh, ignored_params=whole)
-        register_fsdp_forward_method(model, "hidden")
-        register_fsdp_forward_method(model, "loss")
+        for name in ("hidden", "loss", "token_nll"):
+            register_fsdp_forward_method(model, name)
         for module in model.modules():
             if isinstance(module, FSDPModule):  # sums, where the default is means
                 module.set_gradient_divide_factor(1.0)
@@ -74,8 +74,11 @@ def shard_model(model: Transformer, grid: Grid, device: torch.device) -> None:
 def _left_whole(module: nn.Module, grid: Grid) -> list[nn.Parameter]:
     if isinstance(module, Experts) and grid.expert_data.group is None:
         return list(module.parameters())  # no other rank has them
-    own = module.parameters(recurse=False)
-    return [p for p in own if p.dim() < 2 or isinstance(module, Router)]
+    return [
+        p
+        for name, p in module.named_parameters(recurse=False)
+        if p.dim() < 2 or isinstance(module, Router) or name.startswith("lora_")
+    ]
 
 
 def _mesh(grid: Grid, device: torch.device) -> DeviceMesh:
@@ -122,16 +125,21 @@ def local_part(tensor: torch.Tensor) -> torch.Tensor:
 def local_parameters(model: Transformer) -> dict[str, nn.Parameter]:
     """Return what an optimizer updates: the parameters, or this rank's parts of them, by name.
 
-    Call it when the weights are in memory, and between steps.
+    Call it when the weights are in memory, and between steps. Frozen ones are left out.
     """
     if not isinstance(model, FSDPModule):
-        return dict(model.named_parameters())
+        return trained_parameters(model)
     if model.local_parameters is None:
         model.local_parameters = {
             name: nn.Parameter(local_part(p)) if isinstance(p, DTensor) else p
-            for name, p in model.named_parameters()
+            for name, p in trained_parameters(model).items()
         }
     return model.local_parameters
+
+
+def trained_parameters(model: Transformer) -> dict[str, nn.Parameter]:
+    """Return the parameters that are not frozen, by name."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 @torch.no_grad()

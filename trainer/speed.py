@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 
 from .config import PretrainConfig
-from .model import count_product_parameters
+from .model import count_product_parameters, pad_vocabulary
 
 _BFLOAT16_TFLOPS = (
     # Longer names first: "H100 PCIe" is not an "H100 SXM".
@@ -39,12 +39,22 @@ def flops_per_token(config: PretrainConfig, vocab_size: int) -> float:
     6 for each parameter of a matrix product (the embedding lookup is none, the output layer is
     one), and 6 * layers * width * sequence_length for causal attention, width being num_heads *
     head_size: half of the 12 * layers * width * sequence_length of full attention (Chowdhery et
-    al. 2022, arXiv:2204.02311, appendix B).
+    al. 2022, arXiv:2204.02311, appendix B). An encoder has full attention, of its window only
+    where that is local; its output layer sees the masked tokens alone.
     """
-    model = config.model
+    model, length = config.model, config.data.sequence_length
     width = model.num_heads * model.head_size
-    attention = 6 * model.num_layers * width * config.data.sequence_length
-    return 6 * count_product_parameters(model, vocab_size) + attention
+    products = 6 * count_product_parameters(model, vocab_size)
+    if model.causal:
+        return products + 6 * model.num_layers * width * length
+    num_global = model.num_layers
+    if model.local_window:
+        num_global = -(-model.num_layers // model.global_every)
+    near = min(length, model.local_window + 1)
+    seen = num_global * length + (model.num_layers - num_global) * near
+    head = pad_vocabulary(vocab_size, model.vocab_multiple) + model.hidden_size
+    spared = 6 * (1 - config.masking.share) * model.hidden_size * head
+    return products - spared + 12 * width * seen
 
 
 def peak_flops(name: str, dtype: torch.dtype) -> float | None:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .config import OptimizerConfig
-from .data import Batch
+from .batch import Batch
 from .gradients import (
     clear_gradients,
     gradient_norm,
@@ -51,8 +50,10 @@ def accumulate(
     """Add the gradients of the batch's summed loss; return that sum, float64[]."""
     total = torch.zeros((), dtype=torch.float64, device=device)
     for part in batch.micro_batches(micro_batch_size, device):
-        places = document_places(part.bounds_BN, device, model.compute_dtype)
-        loss = model.loss(part.tokens_BT, part.labels_BT, part.mask_BT, places, loss_chunk_tokens)
+        places = document_places(part.bounds_BN, device, model.compute_dtype, model.config.causal)
+        loss = model.loss(
+            part.tokens_BT, part.labels_BT, part.mask_BT, places, loss_chunk_tokens, part.rows_N
+        )
         loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     return total
@@ -107,7 +108,7 @@ def start_step(
         stop: whether this rank was asked to stop; the result says whether any was.
         loss_chunk_tokens: tokens whose logits exist at once; 0: as many as suit the device.
     """
-    device = model.norm.weight.device
+    device = model.device
     loss = accumulate(model, batch, micro_batch_size, device, loss_chunk_tokens)
     counts = torch.tensor([batch.num_valid, stop], dtype=torch.float64)
     if device.type == "cuda":
@@ -124,27 +125,3 @@ def start_step(
         balance_experts(model, routing, ~skip)
     clear_gradients(model)
     return PendingStep(torch.cat([totals, norm[None].double(), skip[None].double()]), routing)
-
-
-def take_step(
-    model: Transformer,
-    optimizer: Optimizers,
-    batch: Batch,
-    grid: Grid,
-    *,
-    micro_batch_size: int,
-    learning_rate: float,
-    clip_norm: float,
-) -> StepResult:
-    """Take one step, skipped only if its numbers are not finite, and wait for it."""
-    guard = Guard(OptimizerConfig(spike_factor=0), model.norm.weight.device)
-    return start_step(
-        model,
-        optimizer,
-        batch,
-        grid,
-        guard,
-        micro_batch_size=micro_batch_size,
-        learning_rate=learning_rate,
-        clip_norm=clip_norm,
-    ).read()

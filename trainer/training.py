@@ -74,17 +74,19 @@ class Training:
 
     def evaluate(self, max_windows: int, unigram: Any = None) -> Evaluation:
         """Score the validation sets and log it."""
-        settings = self.config.evaluate
+        settings, data = self.config.evaluate, self.data
+        token_bytes = load_token_bytes(data.tokenizer_folder, data.vocab_size - data.num_added_ids)
         # Other shapes than those of a step are not worth a compilation.
         with torch.compiler.set_stance("eager_on_recompile"):
             evaluation = evaluate(
                 self.model,
-                self.data.validation,
+                data.validation,
                 self.grid,
                 batch_size=settings.batch_size or self.config.training.micro_batch_size,
                 max_windows=max_windows,
-                token_bytes=load_token_bytes(self.data.tokenizer_folder, self.data.vocab_size),
+                token_bytes=token_bytes,
                 unigram_nll=unigram,
+                masking=data.masking,
             )
         if self.log is not None:
             values = {"loss": evaluation.total.loss}

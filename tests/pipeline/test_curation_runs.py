@@ -92,9 +92,13 @@ def whole(folder: Path) -> Path:
 
 
 def content(output: Path) -> dict[str, bytes]:
-    skipped = {"work/lock", "config.toml"}  # about the run, not about the data
+    skipped = ("work/lock", "work/log/", "config.toml")  # about the run, not about the data
     files = {str(path.relative_to(output)): path for path in output.rglob("*") if path.is_file()}
-    return {name: path.read_bytes() for name, path in sorted(files.items()) if name not in skipped}
+    return {
+        name: path.read_bytes()
+        for name, path in sorted(files.items())
+        if not name.startswith(skipped)
+    }
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from gristmill.indexed_dataset.atomic import DiskFullError
-from gristmill.pipeline.executors import LocalExecutor, UnitError, WorkerDiedError, count_workers
+from gristmill.pipeline.executors import LocalExecutor, UnitError, count_workers
 from gristmill.pipeline.progress import Progress
 from gristmill.pipeline.stage import Marker, Stage, Unit, run_stage
 
@@ -152,13 +152,13 @@ from gristmill.pipeline.executors import LocalExecutor
 if __name__ == "__main__":
     work = [Work(Path(sys.argv[2], text), text) for text in ("one", "sleep", "sleep")]
     with LocalExecutor(2) as executor:
-        for _ in executor.map(write, work, lambda done: None):
+        for _ in executor.map(write, work, lambda *done: None):
             print("finished", flush=True)
 """
 
 
 def test_a_worker_that_dies_is_an_error_with_a_remedy(tmp_path: Path) -> None:
-    with pytest.raises(WorkerDiedError, match="run the same command again"):
+    with pytest.raises(UnitError, match=r"unit b: a worker process was killed .*run the same"):
         run(tmp_path, {"a": "one", "b": "die"}, workers=2)
 
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -150,3 +151,68 @@ def _letter(byte: int) -> str:
 def data_folder(tmp_path_factory: pytest.TempPathFactory, write_data: WriteData) -> Path:
     """A data folder with three groups in three scripts, for tests that only read it."""
     return write_data(tmp_path_factory.mktemp("data") / "data")
+
+
+ENCODERS: dict[str, dict[str, Any]] = {
+    "bert": {
+        "norm": "layer",
+        "norm_position": "after",
+        "embedding_norm": True,
+        "token_types": 2,
+        "positions": "learned",
+        "activation": "gelu_exact",
+        "biases": True,
+    },
+    "modernbert": {
+        "norm": "layer_without_bias",
+        "embedding_norm": True,
+        "activation": "geglu",
+        "local_window": 8,
+        "rope_theta": 1000.0,
+    },
+}
+
+
+@pytest.fixture(scope="session")
+def encoder_run(
+    data_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """Return a function that trains a tiny encoder (or "decoder"), once, and returns its run."""
+    from gristmill.trainer import PretrainConfig, pretrain
+    from gristmill.trainer.config import (
+        CheckpointConfig,
+        DataConfig,
+        LogConfig,
+        OptimizerConfig,
+        ScheduleConfig,
+        TrainingConfig,
+    )
+    from gristmill.trainer.config_model import ModelConfig
+
+    made: dict[str, Path] = {}
+
+    def run(kind: str) -> Path:
+        if kind not in made:
+            sizes = {"num_layers": 4, "hidden_size": 32, "num_heads": 4, "ffn_size": 64}
+            config = PretrainConfig(
+                model=ModelConfig(**sizes, causal=kind == "decoder", **ENCODERS.get(kind, {})),
+                data=DataConfig(path=str(data_folder), sequence_length=32),
+                optimizer=OptimizerConfig(learning_rate=1e-2),
+                schedule=ScheduleConfig(warmup_steps=2),
+                training=TrainingConfig(
+                    num_steps=6, global_batch_size=8, device="cpu", precision="float32"
+                ),
+                checkpoint=CheckpointConfig(every_steps=3, keep_last=0),
+                log=LogConfig(tensorboard=False),
+            )
+            made[kind] = tmp_path_factory.mktemp(kind)
+            pretrain(config, output=made[kind])
+        return made[kind]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def encoder_settings() -> dict[str, dict[str, Any]]:
+    """The fields of `ModelConfig` that make an encoder of each kind, but for `causal`."""
+    return ENCODERS

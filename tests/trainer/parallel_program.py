@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -23,6 +23,7 @@ from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from gristmill.trainer.checkpoint_state import CheckpointState
+from gristmill.trainer.chunked_loss import summed_nll, token_nll
 from gristmill.trainer.config import OptimizerConfig, ParallelConfig
 from gristmill.trainer.config_model import ModelConfig
 from gristmill.trainer.data import Batch
@@ -34,12 +35,12 @@ from gristmill.trainer.gradients import (
     sum_gradients,
 )
 from gristmill.trainer.grid import Grid, Ranks, make_grid
-from gristmill.trainer.loss import token_nll
+from gristmill.trainer.guard import Guard
 from gristmill.trainer.model import Transformer, initialize, resolve
 from gristmill.trainer.optimizer import make_optimizer
 from gristmill.trainer.router import collect_routing
 from gristmill.trainer.sharding import local_part, shard_model
-from gristmill.trainer.step import accumulate, take_step
+from gristmill.trainer.step import accumulate, start_step
 
 SMALL: dict[str, Any] = {
     "num_layers": 2,
@@ -64,6 +65,33 @@ MODELS: dict[str, tuple[ModelConfig, int]] = {
             max_positions=20,
             activation="gelu",
             biases=True,
+        ),
+        250,
+    ),
+    "bert": (
+        ModelConfig(
+            **SMALL,
+            causal=False,
+            norm="layer",
+            norm_position="after",
+            embedding_norm=True,
+            token_types=2,
+            positions="learned",
+            max_positions=20,
+            activation="gelu_exact",
+            biases=True,
+        ),
+        250,
+    ),
+    "modernbert": (
+        ModelConfig(
+            **SMALL,
+            causal=False,
+            norm="layer_without_bias",
+            embedding_norm=True,
+            activation="geglu",
+            local_window=4,
+            rope_theta=1000.0,
         ),
         250,
     ),
@@ -100,6 +128,7 @@ def layout(name: str) -> tuple[ParallelConfig, str]:
             "ep": {"expert_parallel_size": int(digits or 1)},
             "sp": {"sequence_parallel": True},
             "full": {"shard": "full"},
+            "muon": {},  # see `main`
             "hybrid": {"shard": "hybrid", "shard_size": int(digits or 1)},
         }
         if word in DTYPES:
@@ -156,15 +185,16 @@ def parts(state: CheckpointState, prefix: str) -> dict[str, Part]:
 
 
 def step(model: Transformer, optimizer: Any, data: Batch, grid: Grid, micro_batch_size: int) -> Any:
-    return take_step(
+    return start_step(
         model,
         optimizer,
         data,
         grid,
+        Guard(OptimizerConfig(spike_factor=0), torch.device("cpu")),
         micro_batch_size=micro_batch_size,
         learning_rate=1e-2,
         clip_norm=0.5,
-    )
+    ).read()
 
 
 def compute(
@@ -173,6 +203,7 @@ def compute(
     micro_batch_size: int = 2,
     dtype: str = "float64",
     sequence_parallel: bool = False,
+    kind: Literal["adamw", "muon"] = "adamw",
 ) -> dict[str, Any]:
     """Return loss, norm and gradients of one batch, and weights before and after two steps.
 
@@ -181,7 +212,7 @@ def compute(
     device = torch.device("cpu")
     model = build(name, grid, DTYPES[dtype], sequence_parallel)
     data = batch(model.vocab_size, grid.data.rank, grid.data.size)
-    optimizer = make_optimizer(model, OptimizerConfig())
+    optimizer = make_optimizer(model, OptimizerConfig(), grid)
     state = CheckpointState(model, optimizer, grid)
     initial = parts(state, "weight.")
     accumulate(model, data, micro_batch_size, device)
@@ -195,7 +226,7 @@ def compute(
         if key.startswith("mean."):
             local_part(moment).copy_(gradients[key.removeprefix("mean.")])
     found = parts(state, "mean.")
-    optimizer = make_optimizer(model, OptimizerConfig())
+    optimizer = make_optimizer(model, OptimizerConfig(kind=kind), grid)
     state = CheckpointState(model, optimizer, grid)
     clear_gradients(model)
     collect_routing(model, grid.data)
@@ -219,7 +250,7 @@ def resume(name: str, grid: Grid, folder: Path, steps: int, **kind: Any) -> dict
     """
     model = build(name, grid, **kind)
     data = batch(model.vocab_size, grid.data.rank, grid.data.size)
-    optimizer = make_optimizer(model, OptimizerConfig())
+    optimizer = make_optimizer(model, OptimizerConfig(), grid)
     state = CheckpointState(model, optimizer, grid)
     if steps:
         before = FileSystemReader(folder / str(steps))
@@ -231,9 +262,12 @@ def resume(name: str, grid: Grid, folder: Path, steps: int, **kind: Any) -> dict
 
 
 def losses(tensor: Ranks) -> dict[str, Any]:
-    """Return nll and gradient of cross-entropies on this rank's columns."""
+    """Return nll and gradient of cross-entropies; the logits are the hidden states themselves."""
     generator = torch.Generator().manual_seed(1)
     labels = torch.randint(0, 64, (12,), generator=generator)
+    columns = 64 // tensor.size
+    first = tensor.rank * columns
+    weight = torch.eye(64, dtype=torch.float64)[first : first + columns]
     results: dict[str, Any] = {}
     for case in ("ordinary", "extreme", "all_masked", "foreign_labels"):
         logits = torch.randn(12, 64, generator=generator, dtype=torch.float64)
@@ -243,12 +277,18 @@ def losses(tensor: Ranks) -> dict[str, Any]:
         if case == "all_masked":
             mask = torch.zeros(12, dtype=torch.bool)
         here = labels.masked_fill(~mask, 9999) if case == "foreign_labels" else labels
-        columns = 64 // tensor.size
-        part = logits[:, tensor.rank * columns : (tensor.rank + 1) * columns]
-        part = part.clone().requires_grad_()
-        nll = token_nll(part, here, mask, tensor)
-        (nll * torch.arange(1.0, 13.0, dtype=torch.float64)).sum().backward()
-        results[case] = {"nll": nll.detach(), "gradient": part.grad}
+        logits.requires_grad_()
+        total = summed_nll(logits, weight, here, mask, tensor, first, chunk_tokens=5)
+        (3 * total).backward()
+        assert logits.grad is not None
+        results[case] = {
+            "nll": token_nll(logits, weight, here, mask, tensor, first, chunk_tokens=5),
+            "total": total.detach(),
+            "gradient": tensor.sum(logits.grad),
+            "logits": logits.detach(),
+            "labels": labels,
+            "mask": mask,
+        }
     return results
 
 
@@ -268,7 +308,14 @@ def main() -> None:
         parallel, dtype = layout(name)
         grid = make_grid(parallel)
         results: dict[str, Any] = {
-            model: compute(model, grid, 2, dtype, parallel.sequence_parallel)
+            model: compute(
+                model,
+                grid,
+                2,
+                dtype,
+                parallel.sequence_parallel,
+                "muon" if name.endswith("muon") else "adamw",
+            )
             for model in models.split(",")
         }
         results["losses"] = losses(grid.tensor)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from gristmill.trainer.chunked_loss import summed_nll
+from gristmill.trainer.chunked_loss import summed_nll, token_nll
 from gristmill.trainer.grid import Ranks
-from gristmill.trainer.loss import token_nll
 
 TOKENS, WIDTH, VOCABULARY = 37, 8, 23
 
@@ -27,11 +27,19 @@ def case(kind: str, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
     return hidden.requires_grad_(), weight.requires_grad_(), labels, mask
 
 
+def plain_nll(
+    hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
+    """PyTorch's own cross-entropy of whole logits."""
+    labels = labels.masked_fill(~mask, -1)
+    return F.cross_entropy(hidden @ weight.T, labels, ignore_index=-1, reduction="none")
+
+
 @pytest.mark.parametrize("chunk_tokens", [1, 5, 37, 1000])
 @pytest.mark.parametrize("kind", ["ordinary", "extreme", "all_masked", "foreign_labels"])
 def test_chunks_give_the_plain_loss_and_gradients(kind: str, chunk_tokens: int) -> None:
     hidden, weight, labels, mask = case(kind, torch.float64)
-    expected = token_nll(hidden @ weight.T, labels, mask, Ranks()).sum()
+    expected = plain_nll(hidden, weight, labels, mask).sum()
     gradients = torch.autograd.grad(3 * expected, (hidden, weight))
 
     found = summed_nll(hidden, weight, labels, mask, Ranks(), chunk_tokens=chunk_tokens)
@@ -40,6 +48,18 @@ def test_chunks_give_the_plain_loss_and_gradients(kind: str, chunk_tokens: int) 
     for one, other in zip(torch.autograd.grad(3 * found, (hidden, weight)), gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-10)
         assert one[~mask].abs().sum() == 0 if len(one) == TOKENS else True
+
+
+@pytest.mark.parametrize("kind", ["ordinary", "extreme", "all_masked", "foreign_labels"])
+def test_every_token_has_the_plain_loss(kind: str) -> None:
+    hidden, weight, labels, mask = case(kind, torch.float64)
+
+    found = token_nll(hidden, weight, labels, mask, Ranks(), chunk_tokens=5)
+
+    expected = plain_nll(hidden, weight, labels, mask)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    assert found[~mask].abs().sum() == 0
+    assert not found.requires_grad
 
 
 def test_padded_rows_are_no_part_of_the_loss_and_get_no_gradient() -> None:
@@ -67,8 +87,7 @@ def test_a_rank_of_padding_only_has_no_columns() -> None:
 def test_bfloat16_is_summed_in_float32() -> None:
     hidden, weight, labels, mask = case("ordinary", torch.float32)
     narrow = hidden.detach().bfloat16().requires_grad_()
-    rounded = narrow.detach().double() @ weight.detach().bfloat16().double().T
-    expected = token_nll(rounded, labels, mask, Ranks()).sum()
+    expected = plain_nll(narrow.double(), weight.bfloat16().double(), labels, mask).sum()
 
     found = summed_nll(narrow, weight, labels, mask, Ranks())
     found.backward()

@@ -20,7 +20,7 @@ from gristmill.trainer.config import (
     TrainingConfig,
 )
 from gristmill.trainer.config_model import ModelConfig
-from gristmill.trainer.generating import read_prompts
+from gristmill.trainer.generating import read_rows
 from gristmill.trainer.model import Transformer, initialize, resolve
 from gristmill.trainer.sampler import Sampler
 from gristmill.trainer.sampling import continue_rows, generate
@@ -60,9 +60,9 @@ def test_a_batch_of_different_lengths_says_what_each_prompt_says_alone(
         torch.randint(0, 90, (length,), generator=chance).tolist() for length in (5, 1, 17, 5, 9)
     ]
 
-    together = continue_rows(model, rows, 20, sampler, 11, range(5))
+    together = continue_rows(model, rows, 20, sampler, {11}, range(5))
 
-    alone = [continue_rows(model, [row], 20, sampler, 11, [i])[0] for i, row in enumerate(rows)]
+    alone = [continue_rows(model, [row], 20, sampler, {11}, [i])[0] for i, row in enumerate(rows)]
     assert together == alone
     assert len({tuple(row) for row in together}) > 1
 
@@ -113,7 +113,7 @@ PROMPTS = ["the mill", "", "ο μύλος αλέθει το σιτάρι", "a"]
 def test_prompts_come_from_a_file_and_go_to_one(trained: Path, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": p}) + "\n" for p in PROMPTS))
-    words = ["generate", str(trained), "--prompts", str(prompts), "--max-tokens", "8"]
+    words = ["generate", str(trained), "--input", str(prompts), "--max-tokens", "8"]
 
     main([*words, "--output", str(tmp_path / "out.jsonl"), "--batch-size", "3", "--seed", "5"])
 
@@ -132,7 +132,7 @@ def test_two_ranks_say_what_one_process_says(
 ) -> None:
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("\n".join(PROMPTS))
-    words = ["generate", str(trained), "--prompts", str(prompts), "--max-tokens", "8", *settings]
+    words = ["generate", str(trained), "--input", str(prompts), "--max-tokens", "8", *settings]
 
     main([*words, "--output", str(tmp_path / "one.jsonl")])
     main([*words, "--output", str(tmp_path / "two.jsonl"), "--tensor-parallel-size", "2"])
@@ -145,6 +145,6 @@ def test_a_file_without_prompts_is_refused_by_line(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("")
 
     with pytest.raises(ValueError, match="line 2 has no prompt"):
-        read_prompts(tmp_path / "bad.jsonl")
+        read_rows(tmp_path / "bad.jsonl")
     with pytest.raises(ValueError, match="has no prompts"):
-        read_prompts(tmp_path / "empty.txt")
+        read_rows(tmp_path / "empty.txt")

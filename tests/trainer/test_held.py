@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gristmill.trainer.config import ParallelConfig
+from gristmill.trainer.config_lora import LoraConfig
 from gristmill.trainer.config_model import ModelConfig
 from gristmill.trainer.held import count_held
 from gristmill.trainer.model import count_parameters, resolve
@@ -57,3 +58,12 @@ def test_expert_parallel_ranks_hold_their_experts(shard: str, parts: int) -> Non
     matrices = (256 * 32 + 3 * ATTENTION) // (8 if shard == "full" else 1)
     routers = 3 * 8 * 32
     assert held.own == experts + matrices + routers + NORMS
+
+
+def test_only_low_rank_matrices_have_gradients_and_they_are_cut_as_their_matrices_are() -> None:
+    lora = LoraConfig(rank=2, targets=("query", "output"))
+    held = count_held(DENSE, 250, ParallelConfig(tensor_parallel_size=2), copies=1, lora=lora)
+
+    # Of each pair one is whole and the other half.
+    assert held.trained == 3 * 2 * (2 * 32 + 2 * 32 // 2)
+    assert held.own == (count_parameters(DENSE, 250) - NORMS) // 2 + NORMS + held.trained

@@ -25,13 +25,14 @@ from gristmill.trainer.config import (
 from gristmill.trainer.config_model import ModelConfig, RopeScalingConfig
 from gristmill.trainer.data import Batch
 from gristmill.trainer.grid import Grid, Ranks
+from gristmill.trainer.guard import Guard
 from gristmill.trainer.hugging_face_config import family, from_hugging_face
 from gristmill.trainer.hugging_face_error import HuggingFaceError
 from gristmill.trainer.hugging_face_import import imported_model, load_hugging_face
 from gristmill.trainer.model import Transformer, placements, resolve
 from gristmill.trainer.optimizer import make_optimizer
 from gristmill.trainer.sampling import generate, load_model
-from gristmill.trainer.step import take_step
+from gristmill.trainer.step import start_step
 
 transformers = pytest.importorskip("transformers", reason="the oracle is not installed")
 
@@ -170,11 +171,12 @@ def test_a_step_after_the_import_is_the_step_of_transformers(theirs: tuple[Any, 
     ids = tokens(4, 25)
     mask = torch.rand(4, 24, generator=torch.Generator().manual_seed(6)) < 0.8
     settings = OptimizerConfig(clip_norm=0.5)
-    take_step(
+    start_step(
         model,
-        make_optimizer(model, settings),
+        make_optimizer(model, settings, Grid()),
         Batch(ids[:, :-1], ids[:, 1:], mask, int(mask.sum())),
         Grid(),
+        Guard(settings, torch.device("cpu")),
         micro_batch_size=2,
         learning_rate=1e-2,
         clip_norm=settings.clip_norm,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +70,21 @@ def test_a_training_that_does_not_fit_is_refused_before_it_starts(
     text = plan_pretrain(config(str(data_folder)), output=tmp_path / "run")
     assert "8 x H100" in text
     assert "at 40% MFU" in " ".join(text.split())
+
+
+@pytest.mark.deep
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("mode", ["none", "selective", "full"])
+@pytest.mark.parametrize("shape", ["gpt2", "many_layers", "large_vocabulary", "mixture"])
+def test_the_estimate_is_within_15_percent_of_what_a_process_takes(shape: str, mode: str) -> None:
+    path = Path(__file__).parents[2] / "benchmarks" / "memory.py"
+    spec = importlib.util.spec_from_file_location("memory_benchmark", path)
+    assert spec is not None
+    assert spec.loader is not None
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+
+    found = benchmark.measure({**benchmark.SHAPES[shape], "mode": mode, "steps": 2, "threads": 1})
+
+    measured = found.pop("measured")
+    assert sum(found.values()) == pytest.approx(measured, rel=0.15)

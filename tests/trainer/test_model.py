@@ -8,8 +8,6 @@ import pytest
 import torch
 
 from gristmill.trainer.config_model import ModelConfig
-from gristmill.trainer.grid import Ranks
-from gristmill.trainer.loss import token_nll
 from gristmill.trainer.model import (
     Transformer,
     count_parameters,
@@ -106,8 +104,7 @@ def test_padded_columns_never_win_and_get_no_gradient() -> None:
 
     assert logits.shape[-1] == pad_vocabulary(VOCAB_SIZE, 64) == 256
     assert torch.isneginf(logits[..., VOCAB_SIZE:]).all()
-    mask = torch.ones(18, dtype=torch.bool)
-    token_nll(logits.flatten(0, 1), ids.flatten(), mask, Ranks()).sum().backward()
+    model.loss(ids, ids, torch.ones(2, 9, dtype=torch.bool)).backward()  # type: ignore[no-untyped-call]
     gradient = model.embedding.weight.grad
     assert gradient is not None
     assert torch.isfinite(gradient).all()
@@ -115,7 +112,7 @@ def test_padded_columns_never_win_and_get_no_gradient() -> None:
 
 
 def test_the_loss_does_not_depend_on_the_padding() -> None:
-    ids, mask = tokens(2, 9), torch.ones(18, dtype=torch.bool)
+    ids, mask = tokens(2, 9), torch.ones(2, 9, dtype=torch.bool)
     losses = []
     for multiple in (1, 64):
         config = resolve(
@@ -126,7 +123,7 @@ def test_the_loss_does_not_depend_on_the_padding() -> None:
             generator = torch.Generator().manual_seed(0)
             rows = torch.randn(VOCAB_SIZE, 32, generator=generator, dtype=torch.float64)
             model.embedding.weight[:VOCAB_SIZE] = rows
-        losses.append(token_nll(model(ids).flatten(0, 1), ids.flatten(), mask, Ranks()).sum())
+        losses.append(model.loss(ids, ids, mask))
 
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-12, atol=0)
 
@@ -137,11 +134,9 @@ def test_the_loss_of_a_new_model_is_that_of_guessing() -> None:
     initialize(model, seed=0)
     generator = torch.Generator().manual_seed(5)
     ids = torch.randint(0, 5000, (4, 65), generator=generator)
-    mask = torch.ones(4 * 64, dtype=torch.bool)
+    mask = torch.ones(4, 64, dtype=torch.bool)
 
-    with torch.no_grad():
-        logits = model(ids[:, :-1]).flatten(0, 1)
-        loss = token_nll(logits, ids[:, 1:].flatten(), mask, Ranks()).mean()
+    loss = model.token_nll(ids[:, :-1], ids[:, 1:], mask).mean()
 
     assert loss.item() == pytest.approx(math.log(5000), abs=0.1)
 
@@ -213,7 +208,7 @@ def test_generation_ends_at_the_end_of_the_document() -> None:
     model, ids = make(), tokens(1, 5)[0].tolist()
     (free,) = continue_rows(model, [ids], 10, Sampler(temperature=0))
 
-    (stopped,) = continue_rows(model, [ids], 10, Sampler(temperature=0), eod_id=free[3])
+    (stopped,) = continue_rows(model, [ids], 10, Sampler(temperature=0), stop_ids=[free[3]])
 
     assert stopped == free[: free.index(free[3])]
 
@@ -221,14 +216,13 @@ def test_generation_ends_at_the_end_of_the_document() -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_number_formats_stay_what_they_are(dtype: torch.dtype) -> None:
     model, ids = make(dtype=dtype), tokens(2, 9)
-    logits = model(ids)
-    mask = torch.ones(18, dtype=torch.bool)
-    nll = token_nll(logits.flatten(0, 1), ids.flatten(), mask, Ranks())
-    nll.sum().backward()
+    mask = torch.ones(2, 9, dtype=torch.bool)
+    loss = model.loss(ids, ids, mask)
+    loss.backward()  # type: ignore[no-untyped-call]
 
-    assert logits.dtype == dtype
+    assert model(ids).dtype == dtype
     wide = torch.float64 if dtype == torch.float64 else torch.float32
-    assert nll.dtype == wide
+    assert loss.dtype == model.token_nll(ids, ids, mask).dtype == wide
     for name, parameter in model.named_parameters():
         assert parameter.dtype == wide, name
         assert parameter.grad is not None

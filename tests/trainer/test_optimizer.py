@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,12 +10,13 @@ from torch import nn
 
 from gristmill.trainer.config import OptimizerConfig
 from gristmill.trainer.config_model import ModelConfig
-from gristmill.trainer.grid import Ranks
+from gristmill.trainer.grid import Grid
 from gristmill.trainer.guard import Guard, TrainingDivergedError
 from gristmill.trainer.model import Transformer, initialize, resolve
 from gristmill.trainer.muon import COEFFICIENTS, Muon, orthogonalize
 from gristmill.trainer.optimizer import make_optimizer
 from gristmill.trainer.parallel import Placement
+from gristmill.trainer.whole_matrices import HeldMatrix
 
 SIZES: dict[str, Any] = {"num_layers": 2, "hidden_size": 16, "num_heads": 2, "ffn_size": 32}
 CPU = torch.device("cpu")
@@ -55,7 +54,8 @@ def test_steps_equal_those_of_torchs_muon() -> None:
     generator = torch.Generator().manual_seed(2)
     start = torch.randn(12, 20, generator=generator)
     mine, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
-    ours = Muon([mine], [Placement()], Ranks(), learning_rate=0.01, momentum=0.95, weight_decay=0.1)
+    held = [HeldMatrix((12, 20), Placement(), 1)]
+    ours = Muon([mine], held, Grid(), learning_rate=0.01, momentum=0.95, weight_decay=0.1)
     torchs = torch.optim.Muon(
         [theirs], lr=0.01, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw"
     )
@@ -72,7 +72,7 @@ def test_steps_equal_those_of_torchs_muon() -> None:
 
 def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest() -> None:
     model = Transformer(resolve(ModelConfig(**SIZES, num_experts=2)), 64)
-    optimizer = make_optimizer(model, OptimizerConfig(kind="muon"))
+    optimizer = make_optimizer(model, OptimizerConfig(kind="muon"), Grid())
 
     state = optimizer.state(model, 0)
 
@@ -89,7 +89,7 @@ def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest() -> None:
 def test_a_skipped_step_changes_no_weight_and_no_state(kind: str) -> None:
     model = Transformer(resolve(ModelConfig(**SIZES)), 64)
     initialize(model, 1)
-    optimizer = make_optimizer(model, OptimizerConfig(kind=kind))  # type: ignore[arg-type]
+    optimizer = make_optimizer(model, OptimizerConfig(kind=kind), Grid())  # type: ignore[arg-type]
 
     def step(value: float, skip: bool) -> dict[str, torch.Tensor]:
         for parameter in model.parameters():
@@ -145,22 +145,3 @@ def test_too_many_skipped_steps_in_a_row_stop_the_training_with_a_remedy() -> No
 
     with pytest.raises(TrainingDivergedError, match=r"learning_rate.*warmup_steps"):
         guard.count(True, float("nan"), 1.0)
-
-
-def test_muons_steps_on_two_tensor_parallel_ranks_are_slices_of_those_of_one_process(
-    run_ranks: Any, tmp_path: Path
-) -> None:
-    path = Path(__file__).parent / "muon_program.py"
-    spec = importlib.util.spec_from_file_location("muon_program", path)
-    assert spec is not None
-    assert spec.loader is not None
-    program = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(program)
-    whole = program.train(1)
-
-    run_ranks(path, 2, tmp_path, 2)
-
-    for rank in range(2):
-        found = torch.load(tmp_path / f"rank{rank}.pt", weights_only=False)
-        for name, (part, where) in found.items():
-            torch.testing.assert_close(part, where.slice(whole[name][0]), rtol=1e-9, atol=1e-10)

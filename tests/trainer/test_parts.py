@@ -9,7 +9,6 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from gristmill.trainer.config import (
     EvaluateConfig,
@@ -23,23 +22,8 @@ from gristmill.trainer.config import (
 from gristmill.trainer.config_check import check
 from gristmill.trainer.config_model import ModelConfig
 from gristmill.trainer.gradients import scale_gradients
-from gristmill.trainer.grid import Ranks
-from gristmill.trainer.loss import token_nll
 from gristmill.trainer.sampler import Sampler
 from gristmill.trainer.schedule import learning_rate
-
-
-def test_masked_tokens_count_nothing_whatever_their_label() -> None:
-    logits = torch.randn(6, 11, dtype=torch.float64)
-    labels = torch.tensor([3, 10**9, 5, -7, 0, 1])
-    mask = torch.tensor([True, False, True, False, True, True])
-
-    nll = token_nll(logits, labels, mask, Ranks())
-
-    assert nll[~mask].abs().sum() == 0
-    torch.testing.assert_close(
-        nll[mask], F.cross_entropy(logits[mask], labels[mask], reduction="none")
-    )
 
 
 def test_warm_up_rises_in_equal_steps_to_the_peak() -> None:

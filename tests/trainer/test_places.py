@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from gristmill.trainer import PretrainConfig, pretrain
 from gristmill.trainer.config import (
@@ -25,11 +26,18 @@ from gristmill.trainer.config import (
 from gristmill.trainer.config_model import ModelConfig, RopeScalingConfig
 from gristmill.trainer.data import Batch, Batches, open_data
 from gristmill.trainer.grid import Grid, Ranks
+from gristmill.trainer.guard import Guard
 from gristmill.trainer.metrics import read_metrics
 from gristmill.trainer.model import Transformer, initialize, resolve
 from gristmill.trainer.optimizer import make_optimizer
-from gristmill.trainer.places import document_places, flat_bounds, padding_places
-from gristmill.trainer.step import accumulate, take_step
+from gristmill.trainer.places import (
+    Places,
+    attend,
+    document_places,
+    flat_bounds,
+    padding_places,
+)
+from gristmill.trainer.step import accumulate, start_step
 
 VOCAB_SIZE = 50
 SMALL = ModelConfig(num_layers=2, hidden_size=32, num_heads=4, num_kv_heads=2, init_std=0.2)
@@ -192,17 +200,55 @@ def test_a_step_on_separate_documents_changes_with_no_micro_batch() -> None:
     results = []
     for micro in (1, 4):
         model = make(SMALL)
-        optimizer = make_optimizer(model, OptimizerConfig())
+        optimizer = make_optimizer(model, OptimizerConfig(), Grid())
         results.append(
-            take_step(
+            start_step(
                 model,
                 optimizer,
                 rows(),
                 Grid(),
+                Guard(OptimizerConfig(), torch.device("cpu")),
                 micro_batch_size=micro,
                 learning_rate=1e-3,
                 clip_norm=1.0,
-            )
+            ).read()
         )
     assert results[0].loss == pytest.approx(results[1].loss, rel=1e-12)
     assert results[0].gradient_norm == pytest.approx(results[1].gradient_norm, rel=1e-12)
+
+
+@pytest.mark.parametrize("has_groups", [True, False])
+def test_documents_for_flash_attention_see_what_the_mask_lets_them(
+    has_groups: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is none on a CPU: a stand-in takes its arguments, those of torch 2.11 and of later."""
+
+    def attention(*arguments: Any, window_size: tuple[int, int], repeats: bool) -> torch.Tensor:
+        q, k, v, bounds, _, longest, _ = arguments
+        assert window_size == (-1, 0)
+        assert repeats or q.shape[1] == k.shape[1]
+        assert longest >= int(bounds.diff().max())
+        found = torch.empty_like(q)
+        for first, last in pairwise(bounds.tolist()):
+            part = (x[first:last].transpose(0, 1) for x in (q, k, v))
+            y = F.scaled_dot_product_attention(*part, is_causal=True, enable_gqa=repeats)
+            found[first:last] = y.transpose(0, 1)
+        return found
+
+    def new(*arguments: Any, window_size: tuple[int, int], enable_gqa: bool) -> torch.Tensor:
+        return attention(*arguments, window_size=window_size, repeats=enable_gqa)
+
+    def old(*arguments: Any, window_size: tuple[int, int]) -> torch.Tensor:
+        return attention(*arguments, window_size=window_size, repeats=False)
+
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", new if has_groups else old)
+    bounds_BN = rows().bounds_BN
+    assert bounds_BN is not None
+    masked = document_places(bounds_BN, torch.device("cpu"), torch.float64)
+    assert masked is not None
+    flat = Places(masked.positions_BT, None, *flat_bounds(bounds_BN))
+    q, k, v = (torch.randn(4, heads, 24, 8, dtype=torch.float64) for heads in (4, 2, 2))
+
+    found = attend(q, k, v, flat, 0)
+
+    torch.testing.assert_close(found, attend(q, k, v, masked, 0))

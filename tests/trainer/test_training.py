@@ -25,7 +25,7 @@ from gristmill.config import ConfigError
 from gristmill.indexed_dataset import DataChangedError
 from gristmill.inspection import describe
 from gristmill.trainer import CheckpointError, PretrainConfig, describe_checkpoint, pretrain
-from gristmill.trainer.checkpoint import find_checkpoints, load_weights, read_facts
+from gristmill.trainer.checkpoint import find_checkpoints, read_facts
 from gristmill.trainer.config import (
     CheckpointConfig,
     DataConfig,
@@ -43,6 +43,7 @@ from gristmill.trainer.metrics import read_metrics
 from gristmill.trainer.model import Transformer
 from gristmill.trainer.report import print_report
 from gristmill.trainer.sampling import generate
+from gristmill.trainer.start import load_trained
 
 STEPS = 6
 
@@ -399,7 +400,7 @@ def test_sigterm_saves_a_checkpoint_first(data_folder: Path, tmp_path: Path) -> 
     facts = read_facts(checkpoint)
     assert facts.step >= 3
     model = Transformer(facts.config.model, facts.vocab_size)
-    load_weights(model, checkpoint)
+    load_trained(model, checkpoint, read_facts(checkpoint))
 
 
 @pytest.mark.slow
