@@ -187,14 +187,17 @@ def _inner_compiler() -> Any:
             pass
 
         def _finalize_final_module(self) -> None:
-            self._finalize_dynamic_globals()
+            self._finalize_dynamic_globals()  # type: ignore[no-untyped-call]
             self._finalized = True
 
     class InnerCompiler(Compiler):  # type: ignore[misc]
         def __init__(self, *arguments: Any) -> None:
-            super().__init__(*arguments)
+            super().__init__(*arguments)  # type: ignore[no-untyped-call]
             self.state.flags.no_compile = True
-            self.state.library = InnerLibrary(self.state.targetctx.codegen(), "inner")
+            library = InnerLibrary(  # type: ignore[no-untyped-call]
+                self.state.targetctx.codegen(), "inner"
+            )
+            self.state.library = library
             self.state.library.enable_object_caching()
 
     return InnerCompiler
