@@ -180,25 +180,24 @@ def _inner_compiler() -> Any:
     from numba.core.compiler import Compiler
 
     class InnerLibrary(JITCodeLibrary):  # type: ignore[misc]
-        def _optimize_functions(self, module: Any) -> None:
-            module.data_layout = self._codegen._data_layout
+        def _optimize_functions(self, ll_module: Any) -> None:
+            ll_module.data_layout = self._codegen._data_layout
 
         def _optimize_final_module(self) -> None:
             pass
 
         def _finalize_final_module(self) -> None:
-            self._finalize_dynamic_globals()  # type: ignore[no-untyped-call]
+            self._finalize_dynamic_globals()  # type: ignore[no-untyped-call] # numba's
             self._finalized = True
 
     class InnerCompiler(Compiler):  # type: ignore[misc]
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)  # type: ignore[no-untyped-call]
             self.state.flags.no_compile = True
-            library = InnerLibrary(  # type: ignore[no-untyped-call]
-                self.state.targetctx.codegen(), "inner"
-            )
+            codegen = self.state.targetctx.codegen()
+            library: Any = InnerLibrary(codegen, "inner")  # type: ignore[no-untyped-call]
+            library.enable_object_caching()
             self.state.library = library
-            self.state.library.enable_object_caching()
 
     return InnerCompiler
 
