@@ -102,6 +102,7 @@ class ChatTemplate:
             ChatTemplateError: the template fails, or refuses the conversation.
         """
         marked = [_marked(_with_reasoning(one), self._control) for one in messages]
+        tools = None if tools is None else _marked(list(tools), self._control)
         return _unmarked(self._fill(marked, tools, add_generation_prompt))
 
     def render_with_targets(
@@ -114,6 +115,7 @@ class ChatTemplate:
             UnstableTemplateError: it has no generation blocks, and earlier turns change.
         """
         marked = [_marked(_with_reasoning(one), self._control) for one in messages]
+        tools = None if tools is None else _marked(list(tools), self._control)
         whole = self._fill(marked, tools, False)
         if self.has_generation_blocks:
             return _unmarked(whole)
@@ -179,6 +181,8 @@ def _marked(value: Any, control: re.Pattern[str]) -> Any:
     if isinstance(value, str):
         if _MARK.search(value):
             value = _MARK.sub("", value)
+        if control.search(value) is None:  # nearly always
+            return value
         return control.sub(f"{_LITERAL}\\g<0>{_LITERAL_END}", value)
     if isinstance(value, dict):
         return {key: _marked(one, control) for key, one in value.items()}
