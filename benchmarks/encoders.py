@@ -16,6 +16,7 @@ import argparse
 import io
 import json
 import random
+import sys
 import time
 import zlib
 from pathlib import Path
@@ -40,31 +41,26 @@ from gristmill.trainer.config import (
 from gristmill.trainer.config_model import ModelConfig
 from gristmill.trainer.report import read_report
 
-SIZES: dict[str, Any] = {"num_layers": 6, "hidden_size": 192, "num_heads": 6}
-MODELS: dict[str, ModelConfig] = {
-    "decoder": ModelConfig(**SIZES, ffn_size=512),
-    "bert": ModelConfig(
-        **SIZES,
-        causal=False,
-        ffn_size=768,
-        norm="layer",
-        norm_position="after",
-        embedding_norm=True,
-        token_types=2,
-        positions="learned",
-        activation="gelu_exact",
-        biases=True,
-    ),
-    "modernbert": ModelConfig(
-        **SIZES,
-        causal=False,
-        ffn_size=512,
-        norm="layer_without_bias",
-        embedding_norm=True,
-        activation="geglu",
-        local_window=128,
-        rope_theta=160_000.0,
-    ),
+MODELS: dict[str, dict[str, Any]] = {
+    "decoder": {},
+    "bert": {
+        "causal": False,
+        "norm": "layer",
+        "norm_position": "after",
+        "embedding_norm": True,
+        "token_types": 2,
+        "positions": "learned",
+        "activation": "gelu_exact",
+        "biases": True,
+    },
+    "modernbert": {
+        "causal": False,
+        "norm": "layer_without_bias",
+        "embedding_norm": True,
+        "activation": "geglu",
+        "local_window": 64,
+        "rope_theta": 160_000.0,
+    },
 }
 FEATURE_BITS, LONGEST_NGRAM = 18, 4
 
@@ -104,9 +100,14 @@ def pretrained(name: str, arguments: argparse.Namespace) -> tuple[Path, float]:
     run = Path(arguments.output) / name
     note = run / "minutes.json"
     if not note.is_file():
+        sizes: dict[str, Any] = {
+            "num_layers": arguments.layers,
+            "hidden_size": arguments.width,
+            "num_heads": arguments.width // 32,
+        }
         config = PretrainConfig(
-            model=MODELS[name],
-            data=DataConfig(path=arguments.data, sequence_length=256),
+            model=ModelConfig(**sizes, **MODELS[name]),
+            data=DataConfig(path=arguments.data, sequence_length=arguments.sequence_length),
             optimizer=OptimizerConfig(learning_rate=arguments.pretrain_rate),
             schedule=ScheduleConfig(warmup_steps=arguments.steps // 10),
             training=TrainingConfig(
@@ -117,12 +118,13 @@ def pretrained(name: str, arguments: argparse.Namespace) -> tuple[Path, float]:
                 precision="float32",
             ),
             checkpoint=CheckpointConfig(every_steps=50),
-            evaluate=EvaluateConfig(final_max_windows=2, unigram_baseline=True),
+            evaluate=EvaluateConfig(final_max_windows=4),
             log=LogConfig(tensorboard=False, every_steps=25),
             generate=GenerateConfig(max_tokens=0),
         )
         start = time.process_time()
-        pretrain(config, output=run)
+        if not pretrain(config, output=run).finished:
+            sys.exit("stopped; the same command goes on")
         note.write_text(json.dumps((time.process_time() - start) / 60))
     return run, float(json.loads(note.read_text()))
 
@@ -133,7 +135,7 @@ def fine_tuned(
     folder = Path(arguments.output) / f"classifier-{name}"
     if not folder.is_dir():
         settings = ClassifierSettings(
-            epochs=arguments.epochs, learning_rate=arguments.learning_rate, max_tokens=128
+            epochs=arguments.epochs, learning_rate=arguments.learning_rate, max_tokens=96
         )
         train_classifier(
             run,
@@ -197,7 +199,10 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     parser.add_argument("--decoder", default="", help="a run of a decoder that was trained longer")
     parser.add_argument("--models", nargs="*", default=list(MODELS))
-    parser.add_argument("--steps", type=int, default=300, help="of 4,096 tokens")
+    parser.add_argument("--steps", type=int, default=300, help="of 16 samples")
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--width", type=int, default=192)
+    parser.add_argument("--sequence-length", type=int, default=256)
     parser.add_argument("--train-pieces", type=int, default=60, help="of each language")
     parser.add_argument("--test-pieces", type=int, default=40)
     parser.add_argument("--characters", type=int, default=60, help="of a piece")

@@ -68,7 +68,7 @@ class Masking:
 
         flags = self._flags
         try:
-            return mask_tokens(
+            masked: tuple[NDArray[np.int64], NDArray[np.bool_]] = mask_tokens(
                 tokens,
                 loss_mask,
                 np.asarray(numbers, dtype=np.int64),
@@ -82,11 +82,17 @@ class Masking:
             )
         except ValueError as error:
             raise TokenRangeError(f"tokens cannot be masked: {error}") from None
+        return masked
 
     @cached_property
     def _flags(self) -> NDArray[np.uint8]:
         from ..kernels.reference.masking import CONTINUES, NEVER
 
+        if self.special.all():
+            raise TokenRangeError(
+                f"all {len(self.special)} ids are special tokens: there is nothing to mask. Give a "
+                "vocabulary with others"
+            )
         flags = self.special.astype(np.uint8) * np.uint8(NEVER)
         if self.continues is not None:
             flags |= self.continues.astype(np.uint8) * np.uint8(CONTINUES)

@@ -19,7 +19,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, cast
 
 from .blend import BlendedDataset, Epochs
 from .errors import IndexedDatasetError, UnknownOrderError
@@ -258,7 +258,8 @@ class PhasedBlend:
             self._datasets[length] = [self._dataset(split, length) for split in self._splits]
         datasets = self._datasets[length]
         starts = state.starts(dict(zip(self.names, datasets, strict=True)))
-        weights = None if phase.weights is None else [operator.index(w) for w in phase.weights]
+        # BlendedDataset says what a weight that is no integer is to be.
+        weights = cast("Sequence[int] | None", phase.weights)
         blend = BlendedDataset(datasets, weights, max_epochs=phase.max_epochs, starts=starts)
         count = None
         if phase.until_tokens is not None:

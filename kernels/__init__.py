@@ -10,7 +10,7 @@ Importing this package imports neither numba nor numpy; a kernel's module is loa
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any
 
 PUBLIC_KERNELS = {  # no module may be named like a kernel, or it would hide it
     "find_json_strings": "json_lines",
@@ -59,13 +59,20 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-def warm_kernels(which: Literal["all", "dedup", "passages"] = "all") -> None:
+def warm_kernels(which: str = "all") -> None:
     """Compile, or load from the cache, every kernel once, or those of one part of the pipeline.
 
     Call it before worker processes start: they then load what the parent compiled, and do not all
     compile the same code at the same time.
+
+    Args:
+        which: "all"; "dedup", "passages"; or one kind of tokenizer, of which the largest kernel is
+            compiled: "byte_level", "sentencepiece", "wordpiece", "unigram".
     """
     warm = import_module(".warm", __name__)
-    {"all": warm.compile_all, "dedup": warm.compile_dedup, "passages": warm.compile_passages}[
-        which
-    ]()
+    parts = {
+        "all": warm.compile_all,
+        "dedup": warm.compile_dedup,
+        "passages": warm.compile_passages,
+    }
+    (parts | warm.ENCODERS)[which]()

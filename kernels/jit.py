@@ -35,6 +35,11 @@ logger = logging.getLogger(__name__)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+def compiles() -> bool:
+    """Say whether kernels are compiled (not under `NUMBA_DISABLE_JIT=1`)."""
+    return not numba.config.DISABLE_JIT
+
+
 def source_hash(folder: Path) -> str:
     """Hash names and bytes of all Python files directly in `folder`, as 16 hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=8)
@@ -136,6 +141,66 @@ def borrowing_kernel(function: Function) -> Function:
     """Compile a function that makes no arrays: `kernel(borrows=True)`."""
     decorated: Function = kernel(borrows=True)(function)
     return decorated
+
+
+def inner_kernel(function: Function) -> Function:
+    """Compile a borrowing kernel that only kernels call, as a part of each of them.
+
+    It gets no entry for Python, no machine code and no file of its own, which were most of what
+    a first compilation took; its callers' code, which is cached, contains it. From Python it is
+    called in tests with `NUMBA_DISABLE_JIT=1` only; else a call raises TypeError.
+    """
+    if numba.config.DISABLE_JIT:
+        return np.errstate(over="ignore")(function)
+    options = {"nogil": True, "_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    dispatcher = numba.njit(pipeline_class=_inner_compiler(), **options)(function)
+
+    def refuse(*arguments: Any, **named: Any) -> None:
+        raise TypeError(f"{function.__name__} is an inner kernel: call it from a kernel")
+
+    def add_overload(result: Any) -> None:
+        key = object()  # by which callers find it: there is no machine code to point at
+        dispatcher.targetctx.insert_user_function(key, result.fndesc, [result.library])
+        dispatcher.overloads[tuple(result.signature.args)] = result._replace(entry_point=key)
+
+    dispatcher.add_overload = add_overload  # without telling the part that Python's calls go to
+    dispatcher._compile_for_args = refuse
+    compiled: Function = dispatcher
+    return compiled
+
+
+@cache
+def _inner_compiler() -> Any:
+    """Return numba's compiler, made to stop at unoptimized intermediate code.
+
+    Numba optimizes a function before it is linked into its callers, and again in each of them, and
+    writes machine code for it by itself. Here all of that happens once, in the public kernel.
+    """
+    from numba.core.codegen import JITCodeLibrary
+    from numba.core.compiler import Compiler
+
+    class InnerLibrary(JITCodeLibrary):  # type: ignore[misc]
+        def _optimize_functions(self, module: Any) -> None:
+            module.data_layout = self._codegen._data_layout
+
+        def _optimize_final_module(self) -> None:
+            pass
+
+        def _finalize_final_module(self) -> None:
+            self._finalize_dynamic_globals()  # type: ignore[no-untyped-call]
+            self._finalized = True
+
+    class InnerCompiler(Compiler):  # type: ignore[misc]
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)  # type: ignore[no-untyped-call]
+            self.state.flags.no_compile = True
+            library = InnerLibrary(  # type: ignore[no-untyped-call]
+                self.state.targetctx.codegen(), "inner"
+            )
+            self.state.library = library
+            self.state.library.enable_object_caching()
+
+    return InnerCompiler
 
 
 def as_readonly(array: Any, dtype: Any) -> Any:

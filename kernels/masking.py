@@ -64,7 +64,7 @@ def mask_tokens(
     Example: seed 0, sample 0, share 0.5, the ids 1 to 4 of 8 and mask_id 9 give [9, 2, 9, 4] and
     [True, False, True, False].
     """
-    check_masking(tokens, may_change, numbers, flags, share, mask_share, random_share)
+    check_masking(tokens, may_change, numbers, share, mask_share, random_share)
     masked = np.empty(tokens.shape, dtype=np.int64)
     chosen = np.empty(tokens.shape, dtype=np.bool_)
     if tokens.size == 0:
@@ -128,7 +128,7 @@ def _mask(
                 if fate < limits[1]:
                     masked[s, t] = mask_id
                 elif fate < limits[2]:
-                    while True:
+                    while True:  # ends: this token is one that may be drawn
                         word = mix64(word + _ONE)
                         drawn = np.int64(
                             ((word >> _THIRTY_TWO) * np.uint64(num_ids)) >> _THIRTY_TWO

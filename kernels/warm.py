@@ -20,12 +20,15 @@ from .permutation import NUM_KEYS, permute
 from .similarity import set_jaccard
 from .surrounding import surround_documents
 from .token_spans import text_windows
-from .tokenizer import warm_tables
+from .tokenizer import piece_memo, warm_tables
+from .tokenizer.byte_level import encode_byte_level
 from .tokenizer.charsmap import normalize_charsmap
+from .tokenizer.classes import load_classes
+from .tokenizer.lanes import new_lanes
 from .tokenizer.memo import new_batch, new_memo
 from .tokenizer.merges import empty_tables
 from .tokenizer.nfc import normalize_nfc
-from .tokenizer.piece_merges import merge_pieces
+from .tokenizer.piece_merges import merge_pieces, new_scratch
 from .tokenizer.pieces import scan_pieces
 from .tokenizer.sentencepiece import encode_sentencepiece
 from .tokenizer.text_rules import apply_text_rule
@@ -106,13 +109,68 @@ def _compile_tokenizers() -> None:
     scan_pieces(data, offsets[:-1], offsets[1:], 0)
     normalize_nfc(data, offsets[:-1], offsets[1:])
     merge_pieces(data, offsets, empty_tables())
+    for encoder in ENCODERS.values():
+        encoder()
     segments = warm_tables.no_segments()
-    text = segments[0]
-    memo, batch, out, bounds = new_memo(16), new_batch(), np.zeros(1, np.int32), offsets
-    scratch = warm_tables.no_scratch()
-    encode_sentencepiece(*segments, warm_tables.SENTENCEPIECE, memo, batch, scratch, out, bounds)
-    encode_wordpiece(*segments, warm_tables.WORDPIECE, memo, batch, scratch.symbols, out, bounds)
-    encode_unigram(*segments, warm_tables.UNIGRAM, memo, batch, new_path(1), out, bounds)
-    written, starts, ends = np.zeros(1, np.uint8), offsets[:0], offsets[:0]
+    text, written, starts, ends = segments[0], np.zeros(1, np.uint8), offsets[:0], offsets[:0]
     normalize_charsmap(*segments[:4], warm_tables.CHARSMAP, written, starts, ends)
     apply_text_rule(*segments[:4], 0, *warm_tables.CHARSMAP[:2], text, text, written, starts, ends)
+
+
+def _compile_byte_level() -> None:
+    known = piece_memo.KnownPieces(np.zeros(0, np.uint64), np.zeros(16, np.int32))
+    encode_byte_level(
+        *warm_tables.no_segments()[:4],
+        *load_classes(),
+        np.int64(0),
+        empty_tables(),
+        known,
+        piece_memo.new_memo(1, 1, 16),
+        new_scratch(1),
+        new_lanes(),
+        *warm_tables.no_ids(),
+    )
+
+
+def _compile_sentencepiece() -> None:
+    memo, batch, scratch = new_memo(16), new_batch(), warm_tables.no_scratch()
+    encode_sentencepiece(
+        *warm_tables.no_segments(),
+        warm_tables.SENTENCEPIECE,
+        memo,
+        batch,
+        scratch,
+        *warm_tables.no_ids(),
+    )
+
+
+def _compile_wordpiece() -> None:
+    memo, batch, scratch = new_memo(16), new_batch(), np.zeros(1, np.int32)
+    encode_wordpiece(
+        *warm_tables.no_segments(),
+        warm_tables.WORDPIECE,
+        memo,
+        batch,
+        scratch,
+        *warm_tables.no_ids(),
+    )
+
+
+def _compile_unigram() -> None:
+    encode_unigram(
+        *warm_tables.no_segments(),
+        warm_tables.UNIGRAM,
+        new_memo(16),
+        new_batch(),
+        new_path(1),
+        *warm_tables.no_ids(),
+    )
+
+
+ENCODERS = {
+    "byte_level": _compile_byte_level,
+    "sentencepiece": _compile_sentencepiece,
+    "wordpiece": _compile_wordpiece,
+    "unigram": _compile_unigram,
+}
+"""The largest kernel of each kind of tokenizer."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from .chat_template import ChatTemplate, ChatTemplateError, Message
 from .chat_tokenizer import control_tokens, special_tokens
-from .conversation_tokens import TextEncoder
+from .rendered_text import RenderedTextEncoder
 from .tokenizer_files import read_tokenizer_file
 
 TEMPLATE = "chat_template.jinja"
@@ -41,7 +41,7 @@ class ChatPrompt:
         self._template = ChatTemplate(
             source, special_tokens(file.settings), control, f"the chat template {template}"
         )
-        self._encode = TextEncoder(file)
+        self._encode = RenderedTextEncoder(file)
 
     def ids(self, messages: Sequence[Message], tools: Sequence[Any] | None = None) -> list[int]:
         """Return the ids of a conversation up to where the assistant begins to speak.
@@ -50,4 +50,4 @@ class ChatPrompt:
             ChatTemplateError: the template refuses the conversation.
         """
         rendered = self._template.render(messages, tools=tools, add_generation_prompt=True)
-        return self._encode(rendered.text, rendered.literals).ids
+        return self._encode(rendered.text, rendered.literals)[0]

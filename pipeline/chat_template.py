@@ -101,7 +101,8 @@ class ChatTemplate:
         Raises:
             ChatTemplateError: the template fails, or refuses the conversation.
         """
-        marked = [_marked(message, self._control) for message in messages]
+        marked = [_marked(_with_reasoning(one), self._control) for one in messages]
+        tools = None if tools is None else _marked(list(tools), self._control)
         return _unmarked(self._fill(marked, tools, add_generation_prompt))
 
     def render_with_targets(
@@ -113,7 +114,8 @@ class ChatTemplate:
             ChatTemplateError: the template fails, or refuses the conversation.
             UnstableTemplateError: it has no generation blocks, and earlier turns change.
         """
-        marked = [_marked(message, self._control) for message in messages]
+        marked = [_marked(_with_reasoning(one), self._control) for one in messages]
+        tools = None if tools is None else _marked(list(tools), self._control)
         whole = self._fill(marked, tools, False)
         if self.has_generation_blocks:
             return _unmarked(whole)
@@ -167,11 +169,20 @@ def built_in(name: str) -> str:
     return (BUILT_IN / f"{name}.jinja").read_text(encoding="utf-8")
 
 
+def _with_reasoning(message: Message) -> Message:
+    """Give a turn its reasoning under the names that templates read, as transformers does."""
+    names = ("reasoning_content", "thinking", "reasoning")
+    found = next((message[name] for name in names if message.get(name) is not None), None)
+    return message if found is None else {"thinking": found, **message, names[0]: found}
+
+
 def _marked(value: Any, control: re.Pattern[str]) -> Any:
     """Return a copy of JSON values in which spelled-out control tokens are marked."""
     if isinstance(value, str):
         if _MARK.search(value):
             value = _MARK.sub("", value)
+        if control.search(value) is None:  # nearly always
+            return value
         return control.sub(f"{_LITERAL}\\g<0>{_LITERAL_END}", value)
     if isinstance(value, dict):
         return {key: _marked(one, control) for key, one in value.items()}

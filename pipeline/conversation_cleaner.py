@@ -8,12 +8,12 @@ speaks in it, and what it was made of, stand in columns of their own.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -106,14 +106,17 @@ class ConversationCleaner:
                 reason, detail = why_not(len(row), text, self._clean)
                 if reason:
                     raise NoConversationError(reason, detail)
-            except NoConversationError as error:
+                values = _values(one, rendered)
+            except (NoConversationError, RecursionError) as error:
+                if isinstance(error, RecursionError):
+                    error = _too_deep()
                 dropped.append(
                     Rejected(
                         origin_offset=places[index],
                         reason=error.reason,
                         detail=str(error),
                         input_id=input_ids[index],
-                        language=_language(codes[index], one.languages),
+                        language=_language(codes[index], error.languages),
                         id=row_id,
                         text_bytes=len(text),
                         excerpt=row[:EXCERPT_BYTES].decode("utf-8", "ignore"),
@@ -125,7 +128,8 @@ class ConversationCleaner:
             texts.append(text)
             code = _language(codes[index], one.languages)
             languages.append(normalize_language(file.language or code or ""))
-            self._add(columns, one, rendered)
+            for name, value in values.items():
+                columns[name].append(value)
         dropped.sort(key=lambda one: one.origin_offset)
         raw = raw.take(pa.array(kept, pa.int64()))
         arrays = [
@@ -144,12 +148,14 @@ class ConversationCleaner:
 
     def _read(self, row: str) -> Conversation | NoConversationError:
         try:
-            value = json.loads(row)
+            value = msgspec.json.decode(row)
             if self._read_task is not None:
                 return self._read_task(value)
             return read_messages(value, self._recipe.config)
         except NoConversationError as error:
             return error
+        except RecursionError:
+            return _too_deep()
 
     def _normalize_turns(self, conversations: list[Conversation]) -> None:
         """Normalize what is said, as the text of documents is; all turns of a batch at once."""
@@ -176,20 +182,25 @@ class ConversationCleaner:
             raise NoConversationError("no_target", f"of {len(one.messages)} turns")
         return rendered
 
-    def _add(
-        self, columns: dict[str, list[Any]], one: Conversation, rendered: RenderedChat
-    ) -> None:
-        targets = _in_bytes(rendered.text, rendered.targets)
-        said: dict[str, Any] = {"messages": one.messages, "task": one.task}
-        if one.tools:
-            said["tools"] = one.tools
-        together = hashlib.blake2b(one.together.encode(), digest_size=16).digest()
-        columns["conversation"].append(json.dumps(said, ensure_ascii=False))
-        columns["turns"].append(len(one.messages))
-        columns["target_bytes"].append(sum(targets[1::2]) - sum(targets[::2]))
-        columns["target_spans"].append(targets)
-        columns["literal_spans"].append(_in_bytes(rendered.text, rendered.literals))
-        columns["together_id"].append(together)
+
+def _values(one: Conversation, rendered: RenderedChat) -> dict[str, Any]:
+    """Return the values of CONVERSATION_FIELDS."""
+    targets = _in_bytes(rendered.text, rendered.targets)
+    said: dict[str, Any] = {"messages": one.messages, "task": one.task}
+    if one.tools:
+        said["tools"] = one.tools
+    return {
+        "conversation": msgspec.json.encode(said).decode(),
+        "turns": len(one.messages),
+        "target_bytes": sum(targets[1::2]) - sum(targets[::2]),
+        "target_spans": targets,
+        "literal_spans": _in_bytes(rendered.text, rendered.literals),
+        "together_id": hashlib.blake2b(one.together.encode(), digest_size=16).digest(),
+    }
+
+
+def _too_deep() -> NoConversationError:
+    return NoConversationError("rejected_json", "lists or objects are nested too deeply")
 
 
 def conversation_schema(columns: tuple[str, ...]) -> pa.Schema:

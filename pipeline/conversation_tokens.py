@@ -3,10 +3,7 @@
 A token belongs to the targets if any part of it does, as in transformers' assistant mask (which of
 a character of several tokens at the end of a block takes the first alone; here it counts whole).
 Which part of the text a token is follows from its bytes where the tokenizer is byte-level
-(`byte_places.py`), else `tokenizers` says it, many times slower.
-
-Where a message spells a control token, the text is cut there and that piece is encoded without
-added tokens, as transformers does when it sanitizes them (`sanitize_control_tokens`).
+(`byte_places.py`), else `tokenizers` says it (`rendered_text.py`), many times slower.
 """
 
 from __future__ import annotations
@@ -23,12 +20,9 @@ from numpy.typing import NDArray
 from .byte_places import BytePlaces
 from .chat_template import Span
 from .document_tokens import Dropped, Encoded
+from .rendered_text import RenderedTextEncoder
 from .text_column import text_arrays
 from .tokenizer import Tokenizer
-from .tokenizer_facts import load_library
-
-_BEFORE = "\n"
-"""Stands before a piece while it is encoded: some tokenizers treat the start of a text apart."""
 
 _Masked = tuple[NDArray[Any], NDArray[np.uint8]]
 """Ids of a document and the mask of each."""
@@ -52,9 +46,8 @@ class ConversationEncoder:
             self._places = BytePlaces(parsed, tokenizer.vocab_size)
 
     @functools.cached_property
-    def _library(self) -> Any:
-        # Without a post-processor offsets are those of the tokens as they are, spaces included.
-        return load_library(self._tokenizer.file, False, without_post_processor=True)
+    def _encode(self) -> RenderedTextEncoder:
+        return RenderedTextEncoder(self._tokenizer.file)
 
     def __call__(self, table: pa.Table) -> Encoded:
         """Encode the conversations of a table."""
@@ -120,54 +113,10 @@ class ConversationEncoder:
     def _by_characters(self, text: str, targets: list[int], literals: list[int]) -> _Masked:
         """Return ids and mask of a document as `tokenizers` has them."""
         to_character = _Characters(text)
-        ids: list[int] = []
-        places: list[Span] = []
-        place = 0
-        for start, end in [*to_character.spans(literals), (len(text), len(text))]:
-            self._add(ids, places, text, (place, start), as_text=False)
-            self._add(ids, places, text, (start, end), as_text=True)
-            place = end
+        ids, places = self._encode(text, to_character.spans(literals))
         bounds = np.array(places, np.int64).reshape(-1, 2)
         mask = _mask(bounds[:, 0], bounds[:, 1], to_character.spans(targets))
         return np.array(ids, np.int64), mask
-
-    def _add(
-        self, ids: list[int], places: list[Span], text: str, piece: Span, *, as_text: bool
-    ) -> None:
-        """Add the tokens of a piece of the text to those found so far."""
-        start, end = piece
-        if start == end:
-            return
-        encode = self._encode_as_text if as_text else self._encode_plain
-        before = _BEFORE if start else ""
-        found, spans = encode(before + text[start:end])
-        alone = encode(before)[0] if before else []
-        shift = start - len(before)
-        if found[: len(alone)] == alone:
-            found, spans = found[len(alone) :], spans[len(alone) :]
-        else:  # it joined the piece
-            found, spans = encode(text[start:end])
-            shift = start
-        ids.extend(found)
-        places.extend((first + shift, last + shift) for first, last in spans)
-
-    def _encode_plain(self, text: str) -> tuple[list[int], list[Span]]:
-        encoding = self._library.encode(text, add_special_tokens=False)
-        return list(encoding.ids), list(encoding.offsets)
-
-    def _encode_as_text(self, text: str) -> tuple[list[int], list[Span]]:
-        """Encode a spelled-out control token: its characters, whatever tokens were added."""
-        library = self._library
-        normal = text
-        if library.normalizer is not None:
-            normal = library.normalizer.normalize_str(text)
-        splits = [normal]
-        if library.pre_tokenizer is not None:
-            splits = [split for split, _ in library.pre_tokenizer.pre_tokenize_str(normal)]
-        tokens = [token for split in splits for token in library.model.tokenize(split)]
-        # All of it is inside one message: every token counts as all of the piece.
-        whole = (len(_BEFORE) if text.startswith(_BEFORE) else 0, len(text))
-        return [token.id for token in tokens], [whole] * len(tokens)
 
 
 class _Characters:

@@ -109,7 +109,7 @@ def read_messages(row: Mapping[str, Any], config: ChatConfig) -> Conversation:
         content = _content(turn.get(config.content_key), number)
         if not content.strip() and not turn.get("tool_calls"):
             raise NoConversationError("empty_turn", f"turn {number} ({role}) says nothing")
-        known = (config.role_key, config.content_key)
+        known = ("role", "content", config.role_key, config.content_key)
         # Tables fill fields that a turn does not have with nulls.
         others = {k: v for k, v in turn.items() if k not in known and v is not None}
         messages.append({"role": role, "content": content, **others})

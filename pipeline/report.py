@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,8 @@ class Report:
     """What cleaning replaced, and which filter rules documents fail: see `curation_counts`."""
     contamination: dict[str, Any] = field(default_factory=dict)
     """What was found of evaluation data: see `contamination_report`."""
+    special_strings: dict[str, int] = field(default_factory=dict)
+    """Special token -> how often texts spell it out."""
     set_aside: list[dict[str, Any]] = field(default_factory=list)
     """Units of reading that failed, which the run went on without: unit, stage, files, error."""
 
@@ -98,6 +100,7 @@ class Report:
             "repeats": self.repeats,
             "curation": self.curation,
             "contamination": self.contamination,
+            "special_strings": dict(sorted(self.special_strings.items())),
             "set_aside": self.set_aside,
         }
         return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
@@ -148,6 +151,9 @@ def build_report(
             documents += num_documents
             for tally in _tallies(report, source, language):
                 tally.tokens += tokens
+        for marker in tokenized.values():
+            for name, count in marker.counts.get("special", {}).items():
+                report.special_strings[name] = report.special_strings.get(name, 0) + count
         for source, language, targets in _rows(tokenized, "targets"):
             for tally in _tallies(report, source, language):
                 tally.target_tokens += targets
@@ -310,6 +316,7 @@ def load_report(path: Path) -> Report:
             repeats=value.get("repeats", []),
             curation=value.get("curation", {}),
             contamination=value.get("contamination", {}),
+            special_strings=value.get("special_strings", {}),
             set_aside=value.get("set_aside", []),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -383,15 +390,7 @@ def _sum(tallies: Iterable[Tally]) -> Tally:
 
 
 def _plain(tally: Tally) -> dict[str, Any]:
-    return {
-        "documents_in": tally.documents_in,
-        "kept": tally.kept,
-        "dropped": dict(sorted(tally.dropped.items())),
-        "text_bytes": tally.text_bytes,
-        "tokens": tally.tokens,
-        **({"target_tokens": tally.target_tokens} if tally.target_tokens else {}),
-        "validation_documents": tally.validation_documents,
-        "validation_tokens": tally.validation_tokens,
-        "cut_documents": tally.cut_documents,
-        "cut_bytes": tally.cut_bytes,
-    }
+    value = asdict(tally) | {"dropped": dict(sorted(tally.dropped.items()))}
+    if not tally.target_tokens:
+        del value["target_tokens"]  # texts have no loss mask
+    return value

@@ -137,7 +137,8 @@ def render_page(report: Report, summary: Summary, samples: Mapping[str, list[Sam
                 _group(report, reason, styles, samples, reason == NEAR and bool(pairs))
                 for reason in reasons
             ],
-            kept=samples.get(KEPT, []),
+            # What only the tokenizer dropped is kept by its verdict, and has a detail.
+            kept=[one for one in samples.get(KEPT, []) if not one.detail],
             pairs=pairs,
             meanings=REASONS,
             rules=rule_rows(report.curation),

@@ -26,6 +26,9 @@ SAMPLES_PER_REASON = 12
 NUM_PAIRS = 24
 """Pairs of near duplicates shown side by side."""
 
+TURN_CHARACTERS = 300
+"""Of a conversation what is longer between two turns of the assistant is shown in part."""
+
 MAX_TEXT_BYTES = 64_000
 """Bytes at the beginning of a document that are looked at."""
 
@@ -50,12 +53,30 @@ class Sample:
     targets: Sequence[int] = ()
     """Of a conversation the bytes of its text that the assistant says: start, end, start, ..."""
 
-    def parts(self, characters: int) -> list[tuple[str, bool]]:
-        """Return the beginning of the text in parts: (text, whether the assistant says it)."""
-        text = (self.text or "")[:characters].encode()
-        bounds = [0, *(min(place, len(text)) for place in self.targets), len(text)]
-        pieces = [text[a:b].decode(errors="ignore") for a, b in pairwise(bounds)]
-        return [(piece, n % 2 == 1) for n, piece in enumerate(pieces) if piece]
+    def parts(self, characters: int) -> list[tuple[str, str]]:
+        """Return the beginning of the text in parts: (text, kind).
+
+        Kinds are `text`, `target` (the assistant says it) and `gap` (something is left out): of a
+        conversation long prompts are shown from both ends, so that the answers can be seen.
+        """
+        whole = self.text or ""
+        if not self.targets:
+            rest = [("", "gap")] if len(whole) > characters else []
+            return [(whole[:characters], "text"), *rest]
+        data = whole.encode()
+        bounds = [0, *(min(place, len(data)) for place in self.targets), len(data)]
+        found: list[tuple[str, str]] = []
+        for number, (start, end) in enumerate(pairwise(bounds)):
+            kind, text = ("text", "target")[number % 2], data[start:end].decode(errors="ignore")
+            if characters <= 0:
+                return [*found, ("", "gap")]
+            if len(text) > TURN_CHARACTERS:
+                found += [(text[: TURN_CHARACTERS // 2], kind), ("", "gap")]
+                text = text[-TURN_CHARACTERS // 3 :]
+            if text:
+                found.append((text, kind))
+            characters -= min(len(text), TURN_CHARACTERS)
+        return found
 
     @property
     def facts(self) -> list[tuple[str, Any]]:

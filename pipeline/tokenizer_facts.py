@@ -7,6 +7,7 @@ folder (engine/cache.py); `tokenizers` itself is loaded only when it is asked to
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -79,15 +80,29 @@ def read_facts(file: TokenizerFile, special_as_text: bool) -> Facts:
     """
     from .engine import cache
 
-    cache.announce_compilation()
     path = cache.cache_path(file.content, "as_text" if special_as_text else "as_tokens")
     facts = cache.load(path)
     if not isinstance(facts, Facts):
-        facts = _gather(file, special_as_text)
-        cache.save(path, facts)
+        with cache.compiling(_guess_kind(file.content)):
+            facts = _gather(file, special_as_text)
+            cache.save(path, facts)
+            if facts.engine is not None:
+                facts.engine.prepare()
     if facts.engine is not None:
         facts.engine.place_tables()
     return facts
+
+
+def _guess_kind(content: bytes) -> str:
+    """Return what `warm_kernels` calls the kind of a tokenizer.json, without parsing it.
+
+    A wrong guess costs time on the first run and nothing else.
+    """
+    named = re.search(rb'"type"\s*:\s*"(WordPiece|Unigram)"', content)
+    if named:
+        return named[1].decode().lower()
+    bytes_too = re.search(rb'"byte_fallback"\s*:\s*true', content)
+    return "sentencepiece" if bytes_too else "byte_level"
 
 
 def _gather(file: TokenizerFile, special_as_text: bool) -> Facts:

@@ -124,7 +124,9 @@ class _SummedNll(torch.autograd.Function):
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         d_hidden_ND = torch.empty_like(hidden_ND) if needs_hidden else None
         d_weight_VD = torch.zeros_like(weight_VD, dtype=wide) if needs_weight else None
-        d_bias_V = torch.zeros_like(bias_V, dtype=wide) if needs_bias else None
+        d_bias_V = (
+            torch.zeros_like(bias_V, dtype=wide) if bias_V is not None and needs_bias else None
+        )
         total = torch.zeros((), dtype=torch.float64, device=hidden_ND.device)
         for chunk, hidden_CD, nll_C, d_logits_CV in _chunks(
             hidden_ND, rounded_VD, bias_V, labels_N, mask_N, tensor, size

@@ -150,7 +150,7 @@ class TrainingConfig:
     init_from: str = ""
     """Model whose weights the training starts from, and which says what the model is: the output
     folder of a training (its newest checkpoint), a checkpoint, or a Hugging Face folder (Llama,
-    Qwen3, GPT-2, Mixtral, Qwen3-MoE, dots1). Empty: start from random weights."""
+    Qwen3, GPT-2, Mixtral, Qwen3-MoE, dots1, BERT, ModernBERT). Empty: start from random weights."""
     seed: int = 0
     """Of the initial weights and of the sample order."""
     precision: Precision = "auto"

@@ -110,7 +110,7 @@ class _Loop:
         while len(started) > keep:
             step = started.pop(0)
             result = step.pending.read()
-            self._clock.add(result.num_tokens)
+            self._clock.add(self._num_tokens(step.step, result))
             stop |= result.stop
             self._judge(step.step, result)
             last = step.step == self._run.config.training.num_steps
@@ -119,6 +119,15 @@ class _Loop:
             ):
                 self._log(step, result)
         return stop
+
+    def _num_tokens(self, step: int, result: StepResult) -> int:
+        """Return the tokens that a step has computed: of an encoder, those without a label too."""
+        run = self._run
+        if run.data.masking is None:
+            return result.num_tokens
+        samples = run.sizes.first_sample(step - 1), run.sizes.first_sample(step)
+        before, after = map(run.data.blend.num_tokens, samples)
+        return after - before
 
     def _judge(self, step: int, result: StepResult) -> None:
         run = self._run

@@ -144,7 +144,7 @@ class Transformer(nn.Module):
         length = tokens_BT.shape[1]
         if self.sequence_parallel:
             check_sequence(length, self.tensor.size)
-        x_BTD = self.embedding(tokens_BT)
+        x_BTD: torch.Tensor = self.embedding(tokens_BT)
         config, angles_TE = self.config, None
         if config.token_types:
             x_BTD = x_BTD + self.token_type_table.weight[0]
@@ -175,7 +175,9 @@ class Transformer(nn.Module):
                 x_BTD = block(x_BTD, near_angles_TE, layer, start, near_places, num_valid_B)
             else:
                 x_BTD = block(x_BTD, angles_TE, layer, start, places, num_valid_B)
-        return x_BTD if self.norm is None else self.norm(x_BTD)
+        if self.norm is not None:
+            x_BTD = self.norm(x_BTD)
+        return x_BTD
 
     def logits(self, x_BTD: torch.Tensor) -> torch.Tensor:
         """Return logits[B, T, V] of this rank's columns."""

@@ -78,13 +78,16 @@ def require_vocabulary(folder: str | Path, vocab_size: int, tokenizer: Path | No
         _, rows = from_hugging_face(read_config(folder), str(folder))
         theirs = folder / "tokenizer.json"
     ours = tokenizer / "tokenizer.json" if tokenizer else None
-    known = ours is not None and ours.is_file() and theirs.is_file()
-    if vocab_size > rows and (not known or _meaning(ours) == _meaning(theirs)):
+    known = extends = grows = False
+    if ours is not None and ours.is_file() and theirs.is_file():
+        known, extends = True, _extends(ours, theirs)
+        grows = extends and _meaning(ours) != _meaning(theirs)
+    if vocab_size > rows and not grows:
         raise HuggingFaceError(
             f"the data has {vocab_size} ids, the model in {folder} {rows}: its tokens are of "
             "another tokenizer. Tokenize the texts with the tokenizer.json of that folder"
         )
-    if known and not _extends(ours, theirs):
+    if known and not extends:
         raise HuggingFaceError(
             f"the data was tokenized with {ours}, which is not the tokenizer of the model in "
             f"{folder}: its ids mean other tokens. Tokenize the texts with {theirs}"

@@ -189,7 +189,7 @@ class WholeMatrices:
         sizes = [expected.get(rank, 0) for rank in range(len(sent))]
         row = funcol.all_to_all_single(torch.cat(flat), sizes, [len(part) for part in flat], group)
         arrived: torch.Tensor = funcol.wait_tensor(row)  # type: ignore[no-untyped-call]
-        return dict(enumerate(arrived.split(sizes)))
+        return dict(enumerate(torch.split(arrived, sizes)))
 
 
 def _common(one: Bounds, other: Bounds) -> Bounds | None:

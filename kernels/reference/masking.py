@@ -32,7 +32,6 @@ def check_masking(
     tokens: NDArray[np.int64],
     may_change: NDArray[np.bool_],
     numbers: NDArray[np.int64],
-    flags: NDArray[np.uint8],
     share: float,
     mask_share: float,
     random_share: float,
@@ -50,8 +49,6 @@ def check_masking(
             f"mask_share is {mask_share} and random_share {random_share}: neither is negative, and "
             "together they are at most 1"
         )
-    if len(flags) == 0 or (np.asarray(flags) & NEVER).all():
-        raise ValueError(f"none of the {len(flags)} ids may be masked: all are special tokens")
 
 
 def mask_tokens(
@@ -67,7 +64,7 @@ def mask_tokens(
     whole_words: bool = False,
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return the masked tokens and the chosen places; see `kernels.mask_tokens`."""
-    check_masking(tokens, may_change, numbers, flags, share, mask_share, random_share)
+    check_masking(tokens, may_change, numbers, share, mask_share, random_share)
     chosen_below, mask_below, random_below = thresholds(share, mask_share, random_share)
     masked, chosen = tokens.copy(), np.zeros(tokens.shape, dtype=np.bool_)
     for sample, number in enumerate(numbers.tolist()):

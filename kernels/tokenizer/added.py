@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..jit import borrowing_kernel as kernel
+from ..jit import inner_kernel as inner
 from .intrinsics import equal64, trailing_zeros
 from .scan import class_at
 
@@ -62,7 +63,7 @@ def next_candidate(data: Any, at: Any, end: Any, trie: Any) -> Any:
     return end
 
 
-@kernel
+@inner
 def _longest_match(data: Any, at: Any, end: Any, trie: Any) -> Any:
     """Return (index of the token, its end), (-1, at) if none begins at data[at]."""
     mask = np.int64(len(trie.edges)) // 2 - 1
@@ -81,7 +82,7 @@ def _longest_match(data: Any, at: Any, end: Any, trie: Any) -> Any:
     return token, stop
 
 
-@kernel
+@inner
 def _before(data: Any, begin: Any, at: Any) -> Any:
     """Return where the code point before data[at] begins."""
     at -= 1

@@ -1,8 +1,8 @@
 """Byte-level BPE: segments of a text, rank tables and a memo flow in, token ids out.
 
 A batch of pieces at a time: their bounds (`pieces.py`), then their keys and the cache lines of the
-memo that they need (`piece_memo.py`), then what the memo does not have is merged (`lanes.py`), and
-the ids are written in order.
+memo that they need (`piece_memo.py`), then the ids of those that the memo has. What it does not
+have is merged (`lanes.py`), and put in between.
 """
 
 from __future__ import annotations
@@ -12,13 +12,21 @@ from typing import Any
 import numpy as np
 
 from ..jit import borrowing_kernel as kernel
-from .intrinsics import load_u64, prefetch, store_i32
+from ..jit import inner_kernel as inner
+from .intrinsics import load_u64, prefetch, store_i32, store_u64
 from .lanes import merge_side_by_side
 from .merges import merge_piece
 from .piece_memo import (
+    COUNT,
+    END,
     LONGEST_KEY,
+    OUT,
+    PIECE,
+    PLACE,
+    START,
     find_known,
-    find_slots,
+    find_long,
+    find_short,
     hash_bytes,
     long_line,
     remember,
@@ -27,39 +35,12 @@ from .piece_memo import (
 )
 from .pieces import fill_bounds
 
-_ID = np.uint64((1 << 28) - 1)
-_28, _32, _40, _56 = (np.uint64(i) for i in (28, 32, 40, 56))
+_IDS = np.uint64(0xFFFFFFFF0FFFFFFF)  # all of a slot's word but the number of ids
+_28, _15 = np.uint64(28), np.uint64(15)
 
 
-@kernel
-def _merge_missed(
-    data: Any, misses: Any, tables: Any, known: Any, memo: Any, scratch: Any, lanes: Any
-) -> None:
-    """Give ids to the pieces that the memo does not have."""
-    missed = memo.missed
-    memo.counts[2] += misses
-    if len(known.slots):
-        for i in range(misses):
-            token = find_known(data, missed[0, i], missed[1, i], known, memo.masks)
-            if token >= 0:
-                memo.ids[missed[2, i]] = np.int32(token)
-                missed[3, i] = 1
-    merge_side_by_side(
-        data,
-        missed[0],
-        missed[1],
-        misses,
-        tables,
-        scratch,
-        lanes,
-        memo.ids,
-        missed[2],
-        missed[3],
-    )
-
-
-@kernel
-def _write_batch(
+@inner
+def _write_known(
     data: Any,
     begin: Any,
     count: Any,
@@ -70,48 +51,112 @@ def _write_batch(
     out: Any,
     total: Any,
 ) -> Any:
-    """Write the ids of a batch to out[total:]; return their end."""
-    short, long, lines, missed, arena = memo.short, memo.long, memo.lines, memo.missed, memo.arena
-    start = begin
+    """Write the ids of those pieces of a batch that the memo has, and of those too long for it.
+
+    Returns (their end in `out`, how many the memo does not have): these are listed in `missed`.
+    """
+    short, keys, lines, bounds = memo.short, memo.keys, memo.lines, memo.bounds
+    missed, arena = memo.missed, memo.arena
+    misses, room, start = np.int64(0), np.int64(0), begin
     for i in range(count):
-        stop = np.int64(load_u64(memo.bounds, i))
+        stop = np.int64(load_u64(bounds, i))
         size = stop - start
-        slot = np.int64(load_u64(lines, i))
-        if size < 16 and slot >= 0:
-            first, second = load_u64(short, slot + 2), load_u64(short, slot + 3)
-            found = np.int64(first >> _56)
-            if found <= 4:
-                store_i32(out, total, np.int64(first & _ID))
-                store_i32(out, total + 1, np.int64((first >> _28) & _ID))
-                store_i32(out, total + 2, np.int64(second & _ID))
-                store_i32(out, total + 3, np.int64(second >> _28))
-            else:
-                place = np.int64(second)
-                for j in range(found):
-                    store_i32(out, total + j, np.int64(arena[place + j]))
-        elif size > LONGEST_KEY:
+        found = np.int64(-1)
+        if size < 16:
+            slot = find_short(
+                short,
+                np.int64(load_u64(lines, i)),
+                load_u64(keys, 2 * i),
+                load_u64(keys, 2 * i + 1),
+            )
+            if slot >= 0:
+                first, second = load_u64(short, slot + 2), load_u64(short, slot + 3)
+                found = np.int64((first >> _28) & _15)
+                if found <= 4:
+                    store_u64(out, total, first & _IDS)
+                    store_u64(out, total + 2, second)
+                else:
+                    place = np.int64(second)
+                    for j in range(found):
+                        store_i32(out, total + j, np.int64(arena[place + j]))
+        elif size <= LONGEST_KEY:
+            line, key = np.int64(load_u64(lines, i)), load_u64(keys, 2 * i)
+            place, found = find_long(data, start, stop, line, key, memo)
+            for j in range(found):
+                store_i32(out, total + j, np.int64(arena[place + j]))
+        else:
             token = np.int64(-1)
             if len(known.slots):
                 token = find_known(data, start, stop, known, memo.masks)
             if token >= 0:
-                out[total] = np.int32(token)
+                store_i32(out, total, token)
                 found = np.int64(1)
             else:
                 found = np.int64(merge_piece(data, start, stop, tables, scratch))
                 for j in range(found):
                     store_i32(out, total + j, np.int64(scratch.symbols[j]))
-        elif slot >= 0:
-            meta = load_u64(long, slot + 1)
-            found = np.int64(meta >> _40)
-            place = np.int64(meta & np.uint64(0xFFFFFFFF)) + (size + 7) // 8 * 2
-            for j in range(found):
-                store_i32(out, total + j, np.int64(arena[place + j]))
-        else:
-            place, found = missed[2, -1 - slot], missed[3, -1 - slot]
-            for j in range(found):
-                store_i32(out, total + j, np.int64(memo.ids[place + j]))
+        if found < 0:
+            missed[START, misses] = start
+            missed[END, misses] = stop
+            missed[PLACE, misses] = room
+            missed[COUNT, misses] = -1
+            missed[PIECE, misses] = i
+            missed[OUT, misses] = total
+            misses += 1
+            room += size
+            found = np.int64(0)
         total += found
         start = stop
+    return total, misses
+
+
+@inner
+def _merge_missed(
+    data: Any, misses: Any, tables: Any, known: Any, memo: Any, scratch: Any, lanes: Any
+) -> None:
+    """Give ids to the pieces that the memo does not have."""
+    missed = memo.missed
+    memo.counts[2] += misses
+    if len(known.slots):
+        for i in range(misses):
+            token = find_known(data, missed[START, i], missed[END, i], known, memo.masks)
+            if token >= 0:
+                memo.ids[missed[PLACE, i]] = np.int32(token)
+                missed[COUNT, i] = 1
+    merge_side_by_side(
+        data,
+        missed[START],
+        missed[END],
+        misses,
+        tables,
+        scratch,
+        lanes,
+        memo.ids,
+        missed[PLACE],
+        missed[COUNT],
+    )
+
+
+@inner
+def _insert_missed(out: Any, end: Any, misses: Any, memo: Any) -> Any:
+    """Move the ids before out[end] apart, put those of the missed pieces in; return the new end."""
+    missed, ids = memo.missed, memo.ids
+    shift = np.int64(0)
+    for i in range(misses):
+        shift += missed[COUNT, i]
+    total = end + shift
+    for miss in range(misses - 1, -1, -1):
+        at = missed[OUT, miss]
+        while end - at >= 2:
+            end -= 2
+            store_u64(out, end + shift, load_u64(out, end))
+        if end > at:
+            end -= 1
+            store_i32(out, end + shift, np.int64(out[end]))
+        place, count = missed[PLACE, miss], missed[COUNT, miss]
+        shift -= count
+        for j in range(count):
+            store_i32(out, at + shift + j, np.int64(ids[place + j]))
     return total
 
 
@@ -163,26 +208,34 @@ def encode_byte_level(
                 size = stop - start
                 if size < 16:
                     low, high = short_key(data, start, size, masks)
-                    keys[2 * i] = low
-                    keys[2 * i + 1] = high
+                    store_u64(keys, 2 * i, low)
+                    store_u64(keys, 2 * i + 1, high)
                     line = short_line(low, high, short)
                     prefetch(short, line)
-                    lines[i] = line
+                    store_u64(lines, i, line)
                 elif size <= LONGEST_KEY:
                     key = hash_bytes(data, start, stop, masks)
-                    keys[2 * i] = key
+                    store_u64(keys, 2 * i, key)
                     line = long_line(key, long)
                     prefetch(long, line)
-                    lines[i] = line
+                    store_u64(lines, i, line)
                 start = stop
-            misses = find_slots(data, begin, count, memo)
+            total, misses = _write_known(
+                data, begin, count, tables, known, memo, scratch, out, total
+            )
             if misses > 0:
                 _merge_missed(data, misses, tables, known, memo, scratch, lanes)
-            total = _write_batch(data, begin, count, tables, known, memo, scratch, out, total)
-            for i in range(misses):
-                remember(
-                    data, missed[0, i], missed[1, i], missed[4, i], missed[2, i], missed[3, i], memo
-                )
+                total = _insert_missed(out, total, misses, memo)
+                for i in range(misses):
+                    remember(
+                        data,
+                        missed[START, i],
+                        missed[END, i],
+                        missed[PIECE, i],
+                        missed[PLACE, i],
+                        missed[COUNT, i],
+                        memo,
+                    )
             begin = behind
         segment_ids[segment + 1] = total
     return total

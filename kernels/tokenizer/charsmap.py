@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..jit import borrowing_kernel as kernel
+from ..jit import inner_kernel as inner
 from .code_points import decode, encode, place
 from .intrinsics import load_u64
 
@@ -128,7 +129,7 @@ def normalize_charsmap(
     return cursor
 
 
-@kernel
+@inner
 def _copy(
     data: NDArray[np.uint8], begin: int, end: int, out: NDArray[np.uint8], cursor: int
 ) -> int:
@@ -137,7 +138,7 @@ def _copy(
     return cursor + end - begin
 
 
-@kernel
+@inner
 def _write_value(values: NDArray[np.uint8], value: Any, out: NDArray[np.uint8], cursor: int) -> int:
     while value < len(values) and values[value] != 0:
         out[cursor] = values[value]
@@ -146,7 +147,7 @@ def _write_value(values: NDArray[np.uint8], value: Any, out: NDArray[np.uint8], 
     return cursor
 
 
-@kernel
+@inner
 def shortest_key(data: NDArray[np.uint8], at: int, stop: int, units: NDArray[np.uint32]) -> Any:
     """Return the place of the value of the shortest key that data[at:stop] begins with, or -1."""
     node = _offset(np.int64(units[0]))
@@ -165,7 +166,7 @@ def shortest_key(data: NDArray[np.uint8], at: int, stop: int, units: NDArray[np.
     return -1
 
 
-@kernel
+@inner
 def _offset(unit: Any) -> Any:
     return (unit >> 10) << ((unit & 0x200) >> 6)
 
@@ -185,7 +186,7 @@ def find_values(
             found[code_point] = shortest_key(text, 0, length, units)
 
 
-@kernel
+@inner
 def cluster_end(
     data: NDArray[np.uint8],
     at: int,

@@ -7,25 +7,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..jit import borrowing_kernel as kernel
+from ..jit import inner_kernel as inner
+from .intrinsics import load_u64
+
+_8, _255 = np.uint64(8), np.uint64(255)
 
 
-@kernel
+@inner
 def decode(data: NDArray[np.uint8], at: int) -> tuple[Any, int]:
-    """Return (code point, bytes it takes) of the valid UTF-8 at data[at]."""
-    byte = np.int64(data[at])
+    """Return (code point, bytes it takes) of the valid UTF-8 at data[at].
+
+    data: readable for 8 bytes from there (one load, and no index that could be negative).
+    """
+    word = np.int64(load_u64(data, at))
+    byte = word & 0xFF
     if byte < 0x80:
         return byte, 1
-    second = np.int64(data[at + 1]) & 0x3F
+    second = word >> 8 & 0x3F
     if byte < 0xE0:
         return (byte & 0x1F) << 6 | second, 2
-    third = np.int64(data[at + 2]) & 0x3F
+    third = word >> 16 & 0x3F
     if byte < 0xF0:
         return (byte & 0x0F) << 12 | second << 6 | third, 3
-    return (byte & 0x07) << 18 | second << 12 | third << 6 | np.int64(data[at + 3]) & 0x3F, 4
+    return (byte & 0x07) << 18 | second << 12 | third << 6 | word >> 24 & 0x3F, 4
 
 
-@kernel
+@inner
 def encode(code_point: Any, out: NDArray[np.uint8], at: int) -> int:
     """Write a code point as UTF-8 to out[at:] and return how many bytes it takes."""
     if code_point < 0x80:
@@ -47,10 +54,10 @@ def encode(code_point: Any, out: NDArray[np.uint8], at: int) -> int:
     return 4
 
 
-@kernel
+@inner
 def place(stage1: NDArray[np.uint16], code_point: int) -> Any:
     """Return the index of a code point in a table folded into blocks of 256 (see `fold`)."""
-    return np.int64(stage1[code_point >> 8]) << 8 | code_point & 255
+    return np.uint64(stage1[np.uint64(code_point >> 8)]) << _8 | np.uint64(code_point) & _255
 
 
 def fold(table: NDArray[np.int32]) -> tuple[NDArray[np.uint16], NDArray[np.int32]]:

@@ -33,6 +33,13 @@ if numba.config.DISABLE_JIT:
         if int(index) < len(out):
             out[int(index)] = np.int32(int(value) & 0x7FFFFFFF)
 
+    def store_u64(out: Any, index: Any, value: Any) -> None:
+        """Write the 8 bytes of a word from out[index] on, without a check of the bounds."""
+        i = int(index)
+        room = len(out[i : i + 8 // out.itemsize])
+        raw = (int(value) & (1 << 64) - 1).to_bytes(8, "little")[: room * out.itemsize]
+        out[i : i + room] = np.frombuffer(raw, out.dtype)
+
     def prefetch(array: Any, index: Any) -> None:
         """Ask for the cache line of array[index]."""
 
@@ -128,6 +135,18 @@ else:
             return context.get_dummy_value()
 
         return types.void(out, index, value), generate
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def store_u64(typing_context, out, index, value):  # type: ignore[no-untyped-def]
+        """Write the 8 bytes of a word from out[index] on, without a check of the bounds."""
+
+        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            out, index, value = arguments
+            pointer = _pointer(context, builder, signature.args[0], out, index)
+            builder.store(value, builder.bitcast(pointer, _I64.as_pointer()), align=4)
+            return context.get_dummy_value()
+
+        return types.void(out, index, types.uint64), generate
 
     @intrinsic  # type: ignore[untyped-decorator]
     def prefetch(typing_context, array, index):  # type: ignore[no-untyped-def]

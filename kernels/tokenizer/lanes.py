@@ -13,18 +13,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..jit import borrowing_kernel as kernel
+from ..jit import inner_kernel as inner
 from .intrinsics import leading_zeros, prefetch, trailing_zeros
 from .merges import (
     NO_RANK,
     SHORT,
     WIDTH,
+    answer,
+    ask,
     first_keys,
     first_symbols,
     left_of,
     merge_long,
     merge_lowest,
-    pair_place,
     pair_rank,
     rank_key,
     right_of,
@@ -32,7 +33,6 @@ from .merges import (
 
 NUM_LANES = 16
 _WIDTH = np.int64(WIDTH)
-_ASKED = np.int32(-1)  # a rank whose slot has been asked for; its key is negative too
 _1 = np.uint64(1)
 
 
@@ -55,7 +55,7 @@ def new_lanes() -> Lanes:
     return Lanes(np.zeros(wide, np.int32), np.zeros(wide, np.int32), alive, *numbers)
 
 
-@kernel
+@inner
 def _find_key(tables: Any, lanes: Any, base: Any, left: Any, right: Any) -> None:
     """Write the key of two neighbours of a lane, and ask for the id of their merge."""
     symbols = lanes.symbols
@@ -65,12 +65,7 @@ def _find_key(tables: Any, lanes: Any, base: Any, left: Any, right: Any) -> None
         prefetch(tables.rank_ids, np.int64(rank))
 
 
-@kernel
-def _ask(tables: Any, left: Any, right: Any) -> None:
-    prefetch(tables.slots, pair_place(tables.slots, left, right))
-
-
-@kernel
+@inner
 def merge_side_by_side(
     data: Any,
     starts: Any,
@@ -101,12 +96,10 @@ def merge_side_by_side(
             if counts[piece] >= 0:
                 piece += 1
                 continue
-            count = first_symbols(data, starts[piece], ends[piece], tables, own, ranks, True)
+            count = first_symbols(data, starts[piece], ends[piece], tables, own, ranks)
             merged = count <= 1
             if count > SHORT:
-                for i in range(count - 1):
-                    if ranks[i] == _ASKED:
-                        ranks[i] = pair_rank(tables.slots, own[i], own[i + 1])
+                answer(own, ranks, count, tables.slots)
                 count = merge_long(scratch, count, tables.slots, tables.rank_ids)
                 merged = True
             if merged:
@@ -153,9 +146,9 @@ def merge_side_by_side(
                 right, left = right_of(alive, place), left_of(alive, place)
                 symbol = symbols[base + place]
                 if right < SHORT:
-                    _ask(tables, symbol, symbols[base + right])
+                    ask(tables.slots, symbol, symbols[base + right])
                 if left >= 0:
-                    _ask(tables, symbols[base + left], symbol)
+                    ask(tables.slots, symbols[base + left], symbol)
                 turn += 1
             for turn in range(active):
                 lane = order[turn]

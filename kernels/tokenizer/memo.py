@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..jit import borrowing_kernel as kernel
-from .intrinsics import load_u64
+from ..jit import inner_kernel as inner
+from .intrinsics import load_u64, store_u64
 
 SHORT_BYTES = 15
 """Longest word that is its own key."""
@@ -104,16 +104,15 @@ def new_batch() -> Batch:
     )
 
 
-@kernel
+@inner
 def word_key(data: NDArray[np.uint8], start: int, length: int) -> tuple[np.uint64, np.uint64]:
     """Return the key of data[start:start + length]; 1 <= length <= LONG_BYTES."""
     size = np.uint64(length)
-    if length <= 8:
-        low = load_u64(data, start) & (_ALL >> (_SIXTY_FOUR - _EIGHT * size))
-        return low, size << _FIFTY_SIX
     if length <= SHORT_BYTES:
-        high = load_u64(data, start + 8) & (_ALL >> (_SIXTY_FOUR - _EIGHT * (size - _EIGHT)))
-        return load_u64(data, start), high | size << _FIFTY_SIX
+        first = np.uint64(min(length, 8))
+        low = load_u64(data, start) & (_ALL >> (_SIXTY_FOUR - _EIGHT * first))
+        high = load_u64(data, start + 8) & ((_ONE << _EIGHT * (size - first)) - _ONE)
+        return low, high | size << _FIFTY_SIX
     mixed = size
     for index in range(start, start + length - 8, 8):
         mixed = (mixed ^ load_u64(data, index)) * _HASH_1
@@ -122,7 +121,7 @@ def word_key(data: NDArray[np.uint8], start: int, length: int) -> tuple[np.uint6
     return mixed ^ mixed >> _THIRTY_TWO, size << _FIFTY_SIX
 
 
-@kernel
+@inner
 def home_slot(slots: NDArray[np.uint64], low: np.uint64, high: np.uint64) -> np.uint64:
     """Return where the search for a key begins: prefetch it, some words before `find`."""
     mixed = (low ^ high * _HASH_2) * _HASH_1
@@ -130,7 +129,7 @@ def home_slot(slots: NDArray[np.uint64], low: np.uint64, high: np.uint64) -> np.
     return (mixed * _HASH_2 >> _THIRTY_TWO << _TWO) & np.uint64(len(slots) - _SLOT_WORDS)
 
 
-@kernel
+@inner
 def find(
     slots: NDArray[np.uint64],
     text: NDArray[np.uint8],
@@ -149,19 +148,18 @@ def find(
             if length <= SHORT_BYTES:
                 return at, True
             place = np.int64(slots[at + _TWO] >> _THIRTY_TWO)
-            same = True
-            for index in range(length):
-                if text[place + index] != data[start + index]:
-                    same = False
-                    break
-            if same:
+            last = np.int64(length - 8)
+            differs = load_u64(text, place + last) ^ load_u64(data, start + last)
+            for index in range(0, last, 8):
+                differs |= load_u64(text, place + index) ^ load_u64(data, start + index)
+            if differs == _ZERO:
                 return at, True
         elif kept == _ZERO:
             return at, False
         at = (at + np.uint64(_SLOT_WORDS)) & mask
 
 
-@kernel
+@inner
 def recall(
     slots: NDArray[np.uint64],
     ids: NDArray[np.int32],
@@ -184,7 +182,7 @@ def recall(
     return cursor + count
 
 
-@kernel
+@inner
 def keep(
     slots: NDArray[np.uint64],
     ids: NDArray[np.int32],
@@ -230,6 +228,7 @@ def keep(
         ids[used[1] + index] = out[cursor + index]
     used[1] += count
     if length > SHORT_BYTES:
-        for index in range(length):
-            text[used[2] + index] = data[start + index]
+        for index in range(0, length - 8, 8):
+            store_u64(text, used[2] + index, load_u64(data, start + index))
+        store_u64(text, used[2] + length - 8, load_u64(data, start + length - 8))
         used[2] += length

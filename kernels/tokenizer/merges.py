@@ -25,6 +25,7 @@ import numpy as np
 
 from ..jit import as_readonly
 from ..jit import borrowing_kernel as kernel
+from ..jit import inner_kernel as inner
 from .intrinsics import (
     leading_zeros,
     load_u64,
@@ -37,6 +38,8 @@ from .intrinsics import (
 RANK_BITS, ID_BITS = 24, 20
 NO_RANK = np.int32((1 << RANK_BITS) - 1)
 NO_KEY = np.int32((1 << 31) - 1)
+ASKED = np.int32(-1)
+"""A rank whose slot has been asked for, and not been looked at yet; its key is negative too."""
 ALWAYS = np.int32(1 << 30)
 """In `char_ids`: this character may begin as one symbol whatever its neighbours."""
 SHORT = 63
@@ -90,23 +93,23 @@ def empty_tables() -> MergeTables:
     )
 
 
-@kernel
-def pair_place(slots: Any, left: Any, right: Any) -> Any:
-    """Return the first slot of the line at which the search for a pair begins."""
-    return _line((np.uint64(left) << _ID_BITS) | np.uint64(right), slots)
+@inner
+def ask(slots: Any, left: Any, right: Any) -> None:
+    """Ask for the line at which the search for a pair begins."""
+    prefetch(slots, _line((np.uint64(left) << _ID_BITS) | np.uint64(right), len(slots)))
 
 
-@kernel
-def _line(key: Any, slots: Any) -> Any:
+@inner
+def _line(key: Any, num_slots: Any) -> Any:
     mixed = key * _PAIR_FACTOR
-    return np.int64((mixed ^ (mixed >> np.uint64(32))) & (np.uint64(len(slots) >> 3) - _1)) << 3
+    return np.int64((mixed ^ (mixed >> np.uint64(32))) & (np.uint64(num_slots >> 3) - _1)) << 3
 
 
-@kernel
+@inner
 def pair_rank(slots: Any, left: Any, right: Any) -> Any:
     """Return the rank of the pair of two ids, NO_RANK if they do not merge."""
     key = (np.uint64(left) << _ID_BITS) | np.uint64(right)
-    line = _line(key, slots)
+    line = _line(key, len(slots))
     while True:
         found = match8(slots, line, key, _RANK_BITS)
         if found != np.uint64(0):
@@ -125,28 +128,18 @@ def insert_pairs(slots: Any, left: Any, right: Any, ranks: Any) -> None:
     last = np.int64(len(slots) - 1)
     for i in range(len(left)):
         key = (np.uint64(left[i]) << _ID_BITS) | np.uint64(right[i])
-        place = _line(key, slots)
+        place = _line(key, len(slots))
         while slots[place] != _EMPTY and slots[place] >> _RANK_BITS != key:
             place = (place + 1) & last
         slots[place] = (key << _RANK_BITS) | np.uint64(ranks[i])
 
 
-@kernel
-def _first_rank(slots: Any, left: Any, right: Any, ask: Any) -> Any:
-    if ask:
-        prefetch(slots, pair_place(slots, left, right))
-        return np.int32(-1)
-    return pair_rank(slots, left, right)
-
-
-@kernel
-def first_symbols(
-    data: Any, start: Any, end: Any, tables: Any, symbols: Any, ranks: Any, ask: Any
-) -> Any:
+@inner
+def first_symbols(data: Any, start: Any, end: Any, tables: Any, symbols: Any, ranks: Any) -> Any:
     """Write the symbols that a piece begins with, and the ranks of neighbours; return how many.
 
-    symbols, ranks: int32[at least end - start + 1]; the last symbol has rank NO_RANK.
-    ask: only ask for the slots of pairs other than of two bytes; their ranks are then -1.
+    symbols, ranks: int32[at least end - start + 1]; the last symbol has rank NO_RANK. Pairs other
+    than of two bytes have rank ASKED, and the lines of their slots have been asked for.
     """
     count = np.int64(0)
     at = start
@@ -163,7 +156,7 @@ def first_symbols(
                 size = np.int64(3)
             symbol = tables.char_ids[code]
             if symbol >= ALWAYS:
-                symbol -= ALWAYS
+                symbol = np.int32(symbol - ALWAYS)
             elif symbol >= 0:
                 highest = tables.char_ranks[code]
                 if (
@@ -178,7 +171,8 @@ def first_symbols(
                     symbol = np.int32(-1)
         if symbol >= 0:
             if count > 0:
-                ranks[count - 1] = _first_rank(tables.slots, symbols[count - 1], symbol, ask)
+                ask(tables.slots, symbols[count - 1], symbol)
+                ranks[count - 1] = ASKED
             symbols[count] = symbol
             count += 1
             last_byte = np.int64(-1)
@@ -194,7 +188,8 @@ def first_symbols(
             if last_byte >= 0:
                 ranks[count - 1] = tables.byte_pairs[last_byte << 8 | byte]
             elif count > 0:
-                ranks[count - 1] = _first_rank(tables.slots, symbols[count - 1], symbol, ask)
+                ask(tables.slots, symbols[count - 1], symbol)
+                ranks[count - 1] = ASKED
             symbols[count] = symbol
             count += 1
             last_byte = byte
@@ -203,7 +198,15 @@ def first_symbols(
     return count
 
 
-@kernel
+@inner
+def answer(symbols: Any, ranks: Any, count: Any, slots: Any) -> None:
+    """Look up the ranks that `first_symbols` has asked for."""
+    for i in range(count - 1):
+        if ranks[i] == ASKED:
+            ranks[i] = pair_rank(slots, symbols[i], symbols[i + 1])
+
+
+@inner
 def first_keys(ranks: Any, count: Any, keys: Any, base: Any) -> None:
     """Write keys[base:base + WIDTH] of `count` symbols with these ranks; see `merge_lowest`."""
     for i in range(count - 1):
@@ -212,13 +215,13 @@ def first_keys(ranks: Any, count: Any, keys: Any, base: Any) -> None:
         keys[base + i] = NO_KEY
 
 
-@kernel
+@inner
 def rank_key(rank: Any, place: Any) -> Any:
     """Return what is lower for a lower rank, and of equal ranks for the one further left."""
     return np.int32(np.int64(rank) << 6 | np.int64(place)) if rank != NO_RANK else NO_KEY
 
 
-@kernel
+@inner
 def merge_lowest(symbols: Any, keys: Any, base: Any, alive: Any, rank_ids: Any) -> Any:
     """Make the next merge of up to SHORT symbols, which keep their places; nothing is moved.
 
@@ -239,19 +242,19 @@ def merge_lowest(symbols: Any, keys: Any, base: Any, alive: Any, rank_ids: Any) 
     return alive & ~(_1 << np.uint64(gone)), place
 
 
-@kernel
+@inner
 def right_of(alive: Any, place: Any) -> Any:
     """Return the place of the next symbol; 64 and more: there is none."""
     return place + np.int64(1) + trailing_zeros(alive >> np.uint64(place + 1))
 
 
-@kernel
+@inner
 def left_of(alive: Any, place: Any) -> Any:
     """Return the place of the symbol before; -1: there is none."""
     return np.int64(63) - leading_zeros(alive & ((_1 << np.uint64(place)) - _1))
 
 
-@kernel
+@inner
 def merge_short(symbols: Any, ranks: Any, count: Any, slots: Any, rank_ids: Any) -> Any:
     """Merge in place until nothing merges, looking at all ranks each time; return how many stay.
 
@@ -276,7 +279,7 @@ def merge_short(symbols: Any, ranks: Any, count: Any, slots: Any, rank_ids: Any)
     return kept
 
 
-@kernel
+@inner
 def _sift_down(heap: Any, at: Any, size: Any) -> None:
     moved = heap[at]
     while True:
@@ -292,7 +295,7 @@ def _sift_down(heap: Any, at: Any, size: Any) -> None:
     heap[at] = moved
 
 
-@kernel
+@inner
 def merge_long(scratch: Any, count: Any, slots: Any, rank_ids: Any) -> Any:
     """Merge in place with a heap of (rank, place): n log n for n symbols; return how many stay.
 
@@ -355,13 +358,14 @@ def merge_long(scratch: Any, count: Any, slots: Any, rank_ids: Any) -> Any:
     return kept
 
 
-@kernel
+@inner
 def merge_piece(data: Any, start: Any, end: Any, tables: Any, scratch: Any) -> Any:
     """Write the ids of the piece data[start:end] to `scratch.symbols`; return how many."""
     symbols, ranks = scratch.symbols, scratch.ranks
-    count = first_symbols(data, start, end, tables, symbols, ranks, False)
+    count = first_symbols(data, start, end, tables, symbols, ranks)
     if count <= 1:
         return count
+    answer(symbols, ranks, count, tables.slots)
     if count <= SHORT:
         return merge_short(symbols, ranks, count, tables.slots, tables.rank_ids)
     return merge_long(scratch, count, tables.slots, tables.rank_ids)

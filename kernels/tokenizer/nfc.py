@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..jit import as_readonly
 from ..jit import borrowing_kernel as kernel
+from ..jit import inner_kernel as inner
 from .classes import fold, load_unicode
 from .intrinsics import classify64, trailing_zeros
 
@@ -58,7 +59,7 @@ def load_compose_tables() -> ComposeTables:
     )
 
 
-@kernel
+@inner
 def _decode(data: Any, at: Any) -> Any:
     """Return (code point, bytes) at data[at]."""
     first = np.int64(data[at])
@@ -74,7 +75,7 @@ def _decode(data: Any, at: Any) -> Any:
     return (first & 0x07) << 18 | second << 12 | third << 6 | fourth, np.int64(4)
 
 
-@kernel
+@inner
 def _write(out: Any, at: Any, code: Any) -> Any:
     """Write a code point as UTF-8; return where the next one goes."""
     if code < 0x80:
@@ -96,7 +97,7 @@ def _write(out: Any, at: Any, code: Any) -> Any:
     return at + 4
 
 
-@kernel
+@inner
 def _bits(tables: Any, code: Any) -> Any:
     return np.int64(tables.stage2[np.int64(tables.stage1[code >> 8]) * 256 + (code & 255)])
 
@@ -130,7 +131,7 @@ def first_odd(data: Any, at: Any, end: Any, tables: Any) -> Any:
     return end
 
 
-@kernel
+@inner
 def _find(rows: Any, wanted: Any) -> Any:
     """Return the row whose first column is `wanted`, or -1 (rows are sorted by it)."""
     low, high = np.int64(0), np.int64(len(rows))
@@ -145,7 +146,7 @@ def _find(rows: Any, wanted: Any) -> Any:
     return np.int64(-1)
 
 
-@kernel
+@inner
 def _decompose(data: Any, at: Any, end: Any, tables: Any, codes: Any, orders: Any) -> Any:
     """Write the code points of data[at:end], decomposed and sorted, to `codes`; return how many."""
     count = np.int64(0)
@@ -181,7 +182,7 @@ def _decompose(data: Any, at: Any, end: Any, tables: Any, codes: Any, orders: An
     return count
 
 
-@kernel
+@inner
 def _pair(first: Any, second: Any, tables: Any) -> Any:
     """Return what two code points compose to, -1 if they do not."""
     if first >= _L and first < _L + 19 and second >= _V and second < _V + 21:
@@ -194,7 +195,7 @@ def _pair(first: Any, second: Any, tables: Any) -> Any:
     return np.int64(-1) if row < 0 else np.int64(tables.composed[row, 1])
 
 
-@kernel
+@inner
 def _compose(codes: Any, orders: Any, count: Any, tables: Any) -> Any:
     """Compose in place; return how many code points stay."""
     kept, starter = np.int64(0), np.int64(-1)

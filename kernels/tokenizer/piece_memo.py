@@ -1,6 +1,8 @@
 """What a worker remembers of pieces: keys flow in, slots of a table with their ids out.
 
-Pieces of up to 15 bytes: two slots a line, `bytes 0-7, bytes 8-14 | length << 56, ids, ids`.
+Pieces of up to 15 bytes: two slots a line, `bytes 0-7, bytes 8-14 | length << 56, id 0 | number of
+ids << 28 | id 1 << 32, id 2 | id 3 << 32`; more than four ids stand in the arena, at the place that
+the last word gives.
 Pieces of 16 to 255 bytes: four slots a line, `hash, place in the arena | length << 32 | ids << 40`.
 The arena holds ids that do not fit in a slot, and the bytes of the longer pieces before them. When
 it is full, everything is forgotten.
@@ -8,20 +10,26 @@ it is full, everything is forgotten.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..jit import borrowing_kernel as kernel
-from .intrinsics import load_u64
+from ..jit import inner_kernel as inner
+from .intrinsics import leading_zeros, load_u64
 
 BATCH = 512
 LONGEST_KEY = 255
 _0, _1, _8, _28, _32, _40, _56 = (np.uint64(i) for i in (0, 1, 8, 28, 32, 40, 56))
-_ID = np.uint64((1 << 28) - 1)
 _FACTOR_1 = np.uint64(0x9E3779B97F4A7C15)
 _FACTOR_2 = np.uint64(0xC2B2AE3D27D4EB4F)
 _FACTOR_3 = np.uint64(0x165667B19E3779F9)
+
+
+START, END, PLACE, COUNT, PIECE, OUT = range(6)
+"""Rows of `Memo.missed`: the piece's bytes, its place in `ids` and how many ids, its number in the
+batch, and where among the ids of the others they belong."""
 
 
 class Memo(NamedTuple):
@@ -33,19 +41,47 @@ class Memo(NamedTuple):
     counts: Any  # int64[4]: ids and bytes used in the arena; pieces that were merged; wipes
     bounds: Any  # int64[BATCH + 64]
     keys: Any  # uint64[2 * (BATCH + 64)]
-    lines: Any  # int64[BATCH + 64]: slot of each piece of the batch, or -1 - number of its miss
-    missed: Any  # int64[5, BATCH + 64]: start, end, place in `ids`, ids, piece of each miss
+    lines: Any  # int64[BATCH + 64]: where the line of each piece of the batch begins
+    missed: Any  # int64[6, BATCH + 64]: of each miss what START to OUT say
     ids: Any  # int32[(BATCH + 64) * 256]: of the misses
     masks: Any  # uint64[32]: of bytes 0-7 and 8-15 by length
 
 
-@kernel
+def new_memo(
+    short_lines: int, long_lines: int, arena: int, zeros: Callable[..., Any] = np.zeros
+) -> Memo:
+    """Return an empty memo.
+
+    Args:
+        short_lines, long_lines: lines of 64 bytes of its tables, powers of two.
+        arena: numbers in its arena.
+        zeros: as `numpy.zeros`; memory on huge pages makes it faster.
+    """
+    masks = np.zeros(32, np.uint64)
+    for size in range(16):
+        masks[size] = (1 << 8 * min(size, 8)) - 1
+        masks[16 + size] = (1 << 8 * max(size - 8, 0)) - 1
+    return Memo(
+        short=zeros(8 * short_lines, np.uint64),
+        long=zeros(8 * long_lines, np.uint64),
+        arena=zeros(arena, np.int32),
+        counts=np.zeros(4, np.int64),
+        bounds=np.zeros(BATCH + 64, np.int64),
+        keys=np.zeros(2 * (BATCH + 64), np.uint64),
+        lines=np.zeros(BATCH + 64, np.int64),
+        missed=np.zeros((6, BATCH + 64), np.int64),
+        ids=np.zeros((BATCH + 64) * 256, np.int32),
+        masks=masks,
+    )
+
+
+@inner
 def _mix(value: Any) -> Any:
     value = (value ^ (value >> _32)) * _FACTOR_3
     return value ^ (value >> np.uint64(29))
 
 
-@kernel
+@inner
 def short_key(data: Any, start: Any, size: Any, masks: Any) -> Any:
     """Return the two words of a piece of up to 15 bytes."""
     low = load_u64(data, start) & load_u64(masks, size)
@@ -65,7 +101,7 @@ def hash_bytes(data: Any, start: Any, end: Any, masks: Any) -> Any:
     return _mix((value ^ (load_u64(data, at) & masks[end - at])) * _FACTOR_1) | _1
 
 
-@kernel
+@inner
 def _same(data: Any, start: Any, end: Any, arena: Any, place: Any, masks: Any) -> Any:
     at = start
     while end - at > 8:
@@ -76,7 +112,7 @@ def _same(data: Any, start: Any, end: Any, arena: Any, place: Any, masks: Any) -
     return load_u64(data, at) & masks[end - at] == load_u64(arena, place)
 
 
-@kernel
+@inner
 def _reserve(memo: Any, size: Any) -> Any:
     """Return a place for `size` numbers in the arena; forget everything if there is none."""
     place = memo.counts[0]
@@ -96,7 +132,7 @@ class KnownPieces(NamedTuple):
     arena: Any  # int32[n]: the bytes, padded with zeros to 8, then the id
 
 
-@kernel
+@inner
 def find_known(data: Any, start: Any, end: Any, known: Any, masks: Any) -> Any:
     """Return the id of a piece in a table of known ones, or -1."""
     size = end - start
@@ -114,26 +150,25 @@ def find_known(data: Any, start: Any, end: Any, known: Any, masks: Any) -> Any:
     return np.int64(-1)
 
 
-@kernel
+@inner
 def _remember_short(
     memo: Any, line: Any, low: Any, high: Any, out: Any, at: Any, count: Any
 ) -> None:
+    first, second = np.uint64(count) << _28, _0
     if count <= 4:
-        first = np.uint64(count) << _56
-        second = _0
         if count > 0:
             first |= np.uint64(out[at])
         if count > 1:
-            first |= np.uint64(out[at + 1]) << _28
+            first |= np.uint64(out[at + 1]) << _32
         if count > 2:
             second |= np.uint64(out[at + 2])
         if count > 3:
-            second |= np.uint64(out[at + 3]) << _28
+            second |= np.uint64(out[at + 3]) << _32
     else:
         place = _reserve(memo, count)
         for i in range(count):
             memo.arena[place + i] = out[at + i]
-        first, second = np.uint64(count) << _56, np.uint64(place)
+        second = np.uint64(place)
     if memo.short[line + 1] != _0:
         if memo.short[line] == low and memo.short[line + 1] == high:
             return  # missed twice in one batch
@@ -144,7 +179,7 @@ def _remember_short(
     memo.short[line + 3] = second
 
 
-@kernel
+@inner
 def _remember_long(
     memo: Any, line: Any, key: Any, data: Any, start: Any, end: Any, out: Any, at: Any, count: Any
 ) -> None:
@@ -173,62 +208,46 @@ def _remember_long(
     memo.long[slot + 1] = np.uint64(place) | np.uint64(size) << _32 | np.uint64(count) << _40
 
 
-@kernel
+@inner
 def short_line(low: Any, high: Any, short: Any) -> Any:
-    """Return where the line of a key begins."""
+    """Return where the line of a key begins: multiplication mixes upwards, so the top bits say."""
     lines = np.uint64(len(short) // 8 - 1)
-    return np.int64(_mix(low * _FACTOR_1 + high * _FACTOR_2) & lines) * 8
+    mixed = low * _FACTOR_1 + high * _FACTOR_2
+    return np.int64((mixed >> np.uint64(leading_zeros(lines) & 63)) & lines) << 3
 
 
-@kernel
+@inner
 def long_line(key: Any, long: Any) -> Any:
     """Return where the line of a hash begins."""
     return np.int64((key >> _8) & np.uint64(len(long) // 8 - 1)) * 8
 
 
-@kernel
-def find_slots(data: Any, begin: Any, count: Any, memo: Any) -> Any:
-    """Find each piece of the batch in the memo; return how many are not there."""
-    short, long, keys, lines, missed = memo.short, memo.long, memo.keys, memo.lines, memo.missed
-    misses, place = np.int64(0), np.int64(0)
-    start = begin
-    for i in range(count):
-        stop = np.int64(load_u64(memo.bounds, i))
-        size = stop - start
-        line = np.int64(load_u64(lines, i))
-        slot = np.int64(-1)
-        if size < 16:
-            low, high = load_u64(keys, 2 * i), load_u64(keys, 2 * i + 1)
-            if load_u64(short, line) == low and load_u64(short, line + 1) == high:
-                slot = line
-            elif load_u64(short, line + 4) == low and load_u64(short, line + 5) == high:
-                slot = line + 4
-        elif size <= LONGEST_KEY:
-            key = load_u64(keys, 2 * i)
-            for j in range(4):
-                if load_u64(long, line + 2 * j) == key:
-                    meta = load_u64(long, line + 2 * j + 1)
-                    at = np.int64(meta & np.uint64(0xFFFFFFFF))
-                    if np.int64((meta >> _32) & np.uint64(0xFF)) == size and _same(
-                        data, start, stop, memo.arena, at, memo.masks
-                    ):
-                        slot = line + 2 * j
-                        break
-        if slot < 0 and size <= LONGEST_KEY:
-            missed[0, misses] = start
-            missed[1, misses] = stop
-            missed[2, misses] = place
-            missed[3, misses] = -1
-            missed[4, misses] = i
-            misses += 1
-            slot = -misses
-            place += size
-        lines[i] = slot
-        start = stop
-    return misses
+@inner
+def find_short(short: Any, line: Any, low: Any, high: Any) -> Any:
+    """Return the slot of a key in its line, or -1."""
+    if load_u64(short, line) == low and load_u64(short, line + 1) == high:
+        return line
+    if load_u64(short, line + 4) == low and load_u64(short, line + 5) == high:
+        return line + 4
+    return np.int64(-1)
 
 
-@kernel
+@inner
+def find_long(data: Any, start: Any, end: Any, line: Any, key: Any, memo: Any) -> Any:
+    """Return (place of the ids in the arena, how many) of a longer piece; (0, -1): not there."""
+    long, size = memo.long, end - start
+    for slot in range(line, line + 8, 2):
+        if load_u64(long, slot) == key:
+            meta = load_u64(long, slot + 1)
+            place = np.int64(meta & np.uint64(0xFFFFFFFF))
+            if np.int64((meta >> _32) & np.uint64(0xFF)) == size and _same(
+                data, start, end, memo.arena, place, memo.masks
+            ):
+                return place + ((size + 7) >> 3 << 1), np.int64(meta >> _40)
+    return np.int64(0), np.int64(-1)
+
+
+@inner
 def remember(
     data: Any, start: Any, end: Any, piece: Any, place: Any, count: Any, memo: Any
 ) -> None:

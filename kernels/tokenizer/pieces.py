@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from ..jit import as_readonly
 from ..jit import borrowing_kernel as kernel
+from ..jit import inner_kernel as inner
 from .classes import load_classes
-from .intrinsics import trailing_zeros
+from .intrinsics import store_u64, trailing_zeros
 from .scan import SCHEME, WHOLE, next_piece
 from .windows import window_starts
 
@@ -20,7 +21,7 @@ SLACK = 64
 _0, _1 = np.uint64(0), np.uint64(1)
 
 
-@kernel
+@inner
 def fill_bounds(
     data: Any, at: Any, end: Any, stage1: Any, stage2: Any, rules: Any, bounds: Any
 ) -> Any:
@@ -38,7 +39,7 @@ def fill_bounds(
         begin = at
         while starts != _0:
             at = begin + trailing_zeros(starts)
-            bounds[count] = at
+            store_u64(bounds, count, at)
             count += 1
             starts &= starts - _1
         if begin + size >= end:

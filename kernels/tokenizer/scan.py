@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..jit import borrowing_kernel as kernel
+from ..jit import inner_kernel as inner
 from .intrinsics import load_u64
 
 SCHEME = 7
@@ -32,12 +32,13 @@ ISOLATE_NUMBERS = 128  # the same with runs of digits together
 LETTER, NUMBER, MARK, SPACE, UPPER, LOWER, PUNCTUATION, CJK, NUMERIC = (
     np.int64(1 << bit) for bit in range(9)
 )
-_ZERO, _NONE = np.int64(0), np.int64(-1)
+_ZERO, _ONE, _THREE, _NONE = np.int64(0), np.int64(1), np.int64(3), np.int64(-1)
+_NO, _YES = np.uint8(0), np.uint8(1)  # as numba makes versions of its own for True and False
 _0, _6, _8, _12, _16, _18, _24 = (np.uint64(i) for i in (0, 6, 8, 12, 16, 18, 24))
 _SIX, _BYTE = np.uint64(0x3F), np.uint64(0xFF)
 
 
-@kernel
+@inner
 def class_at(data: Any, at: Any, stage1: Any, stage2: Any) -> Any:
     """Return (class bits, bytes) of the code point at data[at]; the text is valid UTF-8.
 
@@ -60,7 +61,7 @@ def class_at(data: Any, at: Any, stage1: Any, stage2: Any) -> Any:
     return np.int64(stage2[(np.uint64(stage1[code >> _8]) << _8) + (code & _BYTE)]), size
 
 
-@kernel
+@inner
 def contraction(data: Any, at: Any, end: Any, fold: Any) -> Any:
     """Return the bytes of 's 't 'm 'd 're 've 'll at data[at], 0 if there is none.
 
@@ -83,7 +84,7 @@ def contraction(data: Any, at: Any, end: Any, fold: Any) -> Any:
     return np.int64(3 if first == 0x6C and second == 0x6C else 0)
 
 
-@kernel
+@inner
 def _run(data: Any, at: Any, end: Any, stage1: Any, stage2: Any, mask: Any, wanted: Any) -> Any:
     """Return where the code points end whose class & mask is one of the bits `wanted` (0: none)."""
     while at < end:
@@ -95,7 +96,7 @@ def _run(data: Any, at: Any, end: Any, stage1: Any, stage2: Any, mask: Any, want
     return at
 
 
-@kernel
+@inner
 def _digits(data: Any, at: Any, end: Any, stage1: Any, stage2: Any, most: Any) -> Any:
     count = np.int64(0)
     while at < end and count < most:
@@ -107,7 +108,7 @@ def _digits(data: Any, at: Any, end: Any, stage1: Any, stage2: Any, most: Any) -
     return at
 
 
-@kernel
+@inner
 def _space(data: Any, at: Any, end: Any, stage1: Any, stage2: Any, lines: Any, stop: Any) -> Any:
     r"""Return the end of the white space piece at data[at].
 
@@ -130,14 +131,14 @@ def _space(data: Any, at: Any, end: Any, stage1: Any, stage2: Any, lines: Any, s
     return last if looked_on and last > begin else at
 
 
-@kernel
+@inner
 def _tail(data: Any, at: Any, end: Any, slash: Any) -> Any:
     while at < end and (data[at] == 10 or data[at] == 13 or (slash and data[at] == 0x2F)):
         at += 1
     return at
 
 
-@kernel
+@inner
 def _next_gpt2(data: Any, at: Any, end: Any, stage1: Any, stage2: Any, rules: Any) -> Any:
     isolated = NUMERIC if rules & (ISOLATE_DIGITS | ISOLATE_NUMBERS) else _ZERO
     bits, size = class_at(data, at, stage1, stage2)
@@ -150,7 +151,7 @@ def _next_gpt2(data: Any, at: Any, end: Any, stage1: Any, stage2: Any, rules: An
             if at < end:
                 bits, size = class_at(data, at, stage1, stage2)
         return at
-    length = contraction(data, at, end, False)
+    length = contraction(data, at, end, _NO)
     if length:
         return at + length
     if data[at] == 0x20 and at + 1 < end:
@@ -158,7 +159,7 @@ def _next_gpt2(data: Any, at: Any, end: Any, stage1: Any, stage2: Any, rules: An
         if after & (SPACE | isolated) == 0:
             at, bits, size = at + 1, after, after_size
     if bits & SPACE:
-        return _space(data, at, end, stage1, stage2, False, isolated)
+        return _space(data, at, end, stage1, stage2, _NO, isolated)
     kind = bits & (LETTER | NUMBER)
     at += size
     while at < end:
@@ -169,18 +170,20 @@ def _next_gpt2(data: Any, at: Any, end: Any, stage1: Any, stage2: Any, rules: An
     return at
 
 
-@kernel
+@inner
 def _next_cl100k(data: Any, at: Any, end: Any, stage1: Any, stage2: Any, rules: Any) -> Any:
     letters = LETTER | MARK if rules & MARKS else LETTER
     if rules & CONTRACTIONS:
-        length = contraction(data, at, end, True)
+        length = contraction(data, at, end, _YES)
         if length:
             return at + length
     bits, size = class_at(data, at, stage1, stage2)
     if bits & letters:
         return _run(data, at, end, stage1, stage2, letters, letters)
     if bits & NUMBER:
-        return _digits(data, at, end, stage1, stage2, 1 if rules & SINGLE_DIGITS else 3)
+        return _digits(
+            data, at, end, stage1, stage2, _THREE if rules & SINGLE_DIGITS == 0 else _ONE
+        )
     after = _ZERO
     if at + size < end:
         after, _ = class_at(data, at + size, stage1, stage2)
@@ -189,11 +192,11 @@ def _next_cl100k(data: Any, at: Any, end: Any, stage1: Any, stage2: Any, rules: 
     others = SPACE | NUMBER | letters
     if bits & SPACE == 0 or (data[at] == 0x20 and at + 1 < end and after & others == 0):
         at = _run(data, at + size, end, stage1, stage2, others, _ZERO)
-        return _tail(data, at, end, False)
-    return _space(data, at, end, stage1, stage2, True, _ZERO)
+        return _tail(data, at, end, _NO)
+    return _space(data, at, end, stage1, stage2, _YES, _ZERO)
 
 
-@kernel
+@inner
 def _cased(data: Any, at: Any, end: Any, stage1: Any, stage2: Any) -> Any:
     """Return the end of a word by case: U*[lower]+, else U+; caseless letters belong to both.
 
@@ -217,7 +220,7 @@ def _cased(data: Any, at: Any, end: Any, stage1: Any, stage2: Any) -> Any:
     return caseless_end if caseless_end >= 0 else at
 
 
-@kernel
+@inner
 def _next_o200k(data: Any, at: Any, end: Any, stage1: Any, stage2: Any, rules: Any) -> Any:
     bits, size = class_at(data, at, stage1, stage2)
     word = _NONE
@@ -225,7 +228,9 @@ def _next_o200k(data: Any, at: Any, end: Any, stage1: Any, stage2: Any, rules: A
     if bits & (LETTER | MARK):
         word = at
     elif bits & NUMBER:
-        return _digits(data, at, end, stage1, stage2, 1 if rules & SINGLE_DIGITS else 3)
+        return _digits(
+            data, at, end, stage1, stage2, _THREE if rules & SINGLE_DIGITS == 0 else _ONE
+        )
     elif at + size < end:
         after, _ = class_at(data, at + size, stage1, stage2)
         if after & (LETTER | MARK) and data[at] != 10 and data[at] != 13:
@@ -233,32 +238,32 @@ def _next_o200k(data: Any, at: Any, end: Any, stage1: Any, stage2: Any, rules: A
     if word >= 0:
         at = _cased(data, word, end, stage1, stage2)
         if rules & CONTRACTIONS and at < end:
-            at += contraction(data, at, end, True)
+            at += contraction(data, at, end, _YES)
         return at
     others = SPACE | NUMBER | LETTER
     if bits & SPACE == 0 or (data[at] == 0x20 and at + 1 < end and after & others == 0):
         at = _run(data, at + size, end, stage1, stage2, others, _ZERO)
-        return _tail(data, at, end, True)
-    return _space(data, at, end, stage1, stage2, True, _ZERO)
+        return _tail(data, at, end, _YES)
+    return _space(data, at, end, stage1, stage2, _YES, _ZERO)
 
 
-@kernel
+@inner
 def _ascii_letter(byte: Any) -> Any:
     lower = np.int64(byte) | np.int64(0x20)
     return lower >= 0x61 and lower <= 0x7A
 
 
-@kernel
+@inner
 def _inside(bits: Any, home: Any, wanted: Any) -> Any:
     """Say whether a code point is one of `wanted` and in the same piece of the first two splits."""
     return bits & NUMBER == 0 and bits & CJK == home and bits & wanted != 0
 
 
-@kernel
+@inner
 def _next_deepseek(data: Any, at: Any, end: Any, stage1: Any, stage2: Any, rules: Any) -> Any:
     bits, size = class_at(data, at, stage1, stage2)
     if bits & NUMBER:
-        return _digits(data, at, end, stage1, stage2, 3)
+        return _digits(data, at, end, stage1, stage2, _THREE)
     home = bits & CJK
     letters, wanted = LETTER | MARK, LETTER | MARK
     if bits & letters == 0:
@@ -275,7 +280,7 @@ def _next_deepseek(data: Any, at: Any, end: Any, stage1: Any, stage2: Any, rules
             joins = data[at] == 0x20 and _inside(after, home, PUNCTUATION)
             if bits & PUNCTUATION == 0 and not joins:
                 if bits & SPACE:
-                    return _space(data, at, end, stage1, stage2, True, NUMBER | CJK)
+                    return _space(data, at, end, stage1, stage2, _YES, NUMBER | CJK)
                 return _unmatched(data, at, end, stage1, stage2, home)
             wanted = PUNCTUATION
     at += size
@@ -284,10 +289,10 @@ def _next_deepseek(data: Any, at: Any, end: Any, stage1: Any, stage2: Any, rules
         if not _inside(bits, home, wanted):
             break
         at += size
-    return _tail(data, at, end, False) if wanted == PUNCTUATION and home == 0 else at
+    return _tail(data, at, end, _NO) if wanted == PUNCTUATION and home == 0 else at
 
 
-@kernel
+@inner
 def _unmatched(data: Any, at: Any, end: Any, stage1: Any, stage2: Any, home: Any) -> Any:
     """Return the end of what no alternative begins with: it stays together up to the next match."""
     bits, size = class_at(data, at, stage1, stage2)
@@ -304,7 +309,7 @@ def _unmatched(data: Any, at: Any, end: Any, stage1: Any, stage2: Any, home: Any
                 return at
 
 
-@kernel
+@inner
 def next_piece(data: Any, at: Any, end: Any, stage1: Any, stage2: Any, rules: Any) -> Any:
     """Return the end of the piece that begins at data[at], at < end."""
     scheme = rules & SCHEME

@@ -25,10 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..jit import borrowing_kernel as kernel
+from ..jit import inner_kernel as inner
 from .code_points import decode, place
 from .intrinsics import prefetch
 from .memo import BATCH, LONG_BYTES, STAGE, Batch, Memo, find, home_slot, keep, recall, word_key
-from .merges import NO_RANK, SHORT, Scratch, merge_long, merge_short, pair_place, pair_rank
+from .merges import NO_RANK, SHORT, Scratch, ask, merge_long, merge_short, pair_rank
 
 META = 0x2581
 """The character that stands for a space in the vocabulary."""
@@ -68,7 +69,7 @@ class SentencePieceTables(NamedTuple):
     each U+2581 begins a piece (which the cut tables know already)."""
 
 
-@kernel
+@inner
 def joined_bit(x: int, y: int) -> np.uint64:
     """Return the place of the pair (x, y) of code points in a table of JOINED_BITS bits."""
     return (np.uint64(x) << _SHIFT_X | np.uint64(y)) * _HASH >> _SHIFT_HASH
@@ -179,8 +180,7 @@ def encode_sentencepiece(
                         staged[word * STAGE] = np.int32(number)
                         symbols[word] = _STAGED
                         for index in range(word * STAGE + 1, word * STAGE + number):
-                            place_of_pair = pair_place(pairs, staged[index], staged[index + 1])
-                            prefetch(pairs, place_of_pair)
+                            ask(pairs, staged[index], staged[index + 1])
             for word in range(count):
                 before = cursor
                 symbol = symbols[word]
@@ -243,16 +243,16 @@ def encode_sentencepiece(
     return cursor
 
 
-@kernel
+@inner
 def _is_joined(joined_ascii: NDArray[np.uint64], joined: NDArray[np.uint64], x: int, y: int) -> Any:
     if (x | y) < 0x80:
-        word = joined_ascii[2 * x + (y >> 6)]
+        word = joined_ascii[np.uint64(2 * x + (y >> 6))]  # no index that could be negative
         return word >> np.uint64(y & 63) & _ONE != np.uint64(0)
     bit = joined_bit(x, y)
     return joined[bit >> _SIX] >> (bit & np.uint64(63)) & _ONE != np.uint64(0)
 
 
-@kernel
+@inner
 def _end_of_word(
     data: NDArray[np.uint8],
     at: int,
@@ -271,7 +271,7 @@ def _end_of_word(
     return end
 
 
-@kernel
+@inner
 def _merge(
     count: int, scratch: Scratch, pairs: NDArray[np.uint64], rank_ids: NDArray[np.int32]
 ) -> Any:
@@ -287,7 +287,7 @@ def _merge(
     return np.int64(merge_long(scratch, count, pairs, rank_ids))
 
 
-@kernel
+@inner
 def _write_symbols(
     data: NDArray[np.uint8],
     start: int,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..jit import as_readonly
 from ..jit import borrowing_kernel as kernel
+from ..jit import inner_kernel as inner
 
 MAX_NODES = 1 << 21
 
@@ -109,7 +110,7 @@ def fill_trie(
     return num_nodes
 
 
-@kernel
+@inner
 def _insert(edges: NDArray[np.uint64], node: Any, code_point: Any, after: Any) -> None:
     key = np.uint64(node) << _CHILD_BITS | np.uint64(code_point)
     mask = np.uint64(len(edges) - 1)

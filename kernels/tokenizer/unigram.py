@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..jit import borrowing_kernel as kernel
+from ..jit import inner_kernel as inner
 from .code_points import decode
 from .intrinsics import prefetch
 from .memo import BATCH, LONG_BYTES, Batch, Memo, find, home_slot, keep, recall, word_key
@@ -195,7 +196,7 @@ def encode_unigram(
     return cursor
 
 
-@kernel
+@inner
 def is_white(code_point: int) -> bool:
     """Say whether a code point is one of the 25 with the property White_Space."""
     if code_point < 0x80:
@@ -212,7 +213,7 @@ def is_white(code_point: int) -> bool:
     )
 
 
-@kernel
+@inner
 def _search(
     text: NDArray[np.int32],
     size: int,
@@ -257,7 +258,7 @@ def _search(
                 best[stop], came[stop], took[stop] = total, start, -1
 
 
-@kernel
+@inner
 def _write_path(
     text: NDArray[np.int32],
     size: int,
@@ -299,12 +300,12 @@ def _write_path(
     return count
 
 
-@kernel
+@inner
 def _taken(took: NDArray[np.int32], stop: Any, ids: NDArray[np.int32], unknown: np.int32) -> Any:
     return ids[took[stop]] if took[stop] >= 0 else unknown
 
 
-@kernel
+@inner
 def _write_unknown(
     text: NDArray[np.int32],
     start: int,

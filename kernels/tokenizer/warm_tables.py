@@ -50,3 +50,8 @@ def no_segments() -> tuple[
 def no_scratch() -> Scratch:
     """Return scratch for words of no bytes."""
     return Scratch._make([*(np.zeros(2, np.int32) for _ in range(4)), np.zeros(4, np.int64)])
+
+
+def no_ids() -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Return (out, segment_ids) for no segments."""
+    return np.zeros(1, np.int32), np.zeros(1, np.int64)

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ..jit import borrowing_kernel as kernel
+from ..jit import inner_kernel as inner
 from .intrinsics import between64, classify64, equal64, leading_zeros, trailing_zeros
 from .scan import (
     CJK,
@@ -50,12 +50,12 @@ _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _64 = np.int64(64)
 
 
-@kernel
+@inner
 def _bit(index: Any) -> Any:
     return _1 << np.uint64(index)
 
 
-@kernel
+@inner
 def _below(index: Any) -> Any:
     """Return the mask of the bits below `index` (up to 64; none below 0 and less)."""
     if index >= _64:
@@ -63,7 +63,7 @@ def _below(index: Any) -> Any:
     return _bit(index) - _1 if index > 0 else _0
 
 
-@kernel
+@inner
 def _plain_letters(data: Any, at: Any, leads: Any, size: Any) -> Any:
     """Return the first bytes of letters that need no look at their class.
 
@@ -105,19 +105,20 @@ def _plain_letters(data: Any, at: Any, leads: Any, size: Any) -> Any:
     return han, hangul, capital, small
 
 
-@kernel
+@inner
 def _behind(data: Any, at: Any, low: Any, size: Any) -> Any:
     """Return the mask of the bytes whose next one is from `low` up to low + size."""
     return between64(data, at, low, size) >> _1
 
 
-@kernel
+@inner
 def window_starts(data: Any, at: Any, end: Any, stage1: Any, stage2: Any, rules: Any) -> Any:
     """Return (starts, bytes): piece starts behind data[at], relative to it, and what was looked at.
 
     Bit 0 is never set. When `bytes` reaches `end`, the starts are all that there are.
     """
     scheme = rules & SCHEME
+    folds = np.uint8(scheme != GPT2)  # contractions in upper case too
     size = min(end - at, _64)
     letters, digits, spaces, others, capitals, high, controls = classify64(data, at)
     valid = _below(size)
@@ -225,7 +226,7 @@ def window_starts(data: Any, at: Any, end: Any, stage1: Any, stage2: Any, rules:
         starts = symbol_starts | digit_starts | last | (white & ~(white << _1))
         starts |= letter_starts & ~(spaces << _1)
         if symbol_starts & (letters >> _1):
-            starts = _contractions(data, at, end, starts, symbol_starts & (letters >> _1), False)
+            starts = _contractions(data, at, end, starts, symbol_starts & (letters >> _1), folds)
     else:
         if rules & SINGLE_DIGITS:
             digit_starts = digits
@@ -283,18 +284,18 @@ def window_starts(data: Any, at: Any, end: Any, stage1: Any, stage2: Any, rules:
             if scheme == CL100K:
                 if symbol_starts & (letters >> _1):
                     starts = _contractions(
-                        data, at, end, starts, symbol_starts & (letters >> _1), True
+                        data, at, end, starts, symbol_starts & (letters >> _1), folds
                     )
             elif symbol_starts & (letters << _1) & (letters >> _1):
                 starts = _suffixes(
-                    data, at, end, starts, symbol_starts & (letters << _1) & (letters >> _1)
+                    data, at, end, starts, symbol_starts & (letters << _1) & (letters >> _1), folds
                 )
     if sure <= 1:
         return _0, size if not more else np.int64(0)
     return starts & _below(min(sure, size)) & ~_1, size
 
 
-@kernel
+@inner
 def _contractions(data: Any, at: Any, end: Any, starts: Any, places: Any, fold: Any) -> Any:
     """Move the starts behind contractions: 's is one piece, and what follows the next."""
     places &= equal64(data, at, np.uint8(0x27))
@@ -309,15 +310,15 @@ def _contractions(data: Any, at: Any, end: Any, starts: Any, places: Any, fold: 
     return starts
 
 
-@kernel
-def _suffixes(data: Any, at: Any, end: Any, starts: Any, places: Any) -> Any:
+@inner
+def _suffixes(data: Any, at: Any, end: Any, starts: Any, places: Any, fold: Any) -> Any:
     """Join contractions to the word before them; a second one behind the first is a word."""
     places &= equal64(data, at, np.uint8(0x27))
     taken = np.int64(-1)
     while places:
         i = trailing_zeros(places)
         places &= places - _1
-        length = contraction(data, at + i, end, True)
+        length = contraction(data, at + i, end, fold)
         if length and i != taken:
             starts &= ~_bit(i)
             taken = i + length

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..jit import borrowing_kernel as kernel
+from ..jit import inner_kernel as inner
 from .code_points import decode, place
 from .intrinsics import prefetch
 from .memo import BATCH, LONG_BYTES, Batch, Memo, find, home_slot, keep, recall, word_key
@@ -149,7 +150,7 @@ def encode_wordpiece(
     return cursor
 
 
-@kernel
+@inner
 def _normalize_word(
     data: NDArray[np.uint8],
     begin: int,
@@ -190,7 +191,7 @@ def _normalize_word(
     return size
 
 
-@kernel
+@inner
 def _longest_pieces(
     word: NDArray[np.int32],
     size: int,

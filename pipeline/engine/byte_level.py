@@ -23,7 +23,7 @@ from ...kernels.tokenizer.merges import (
     insert_pairs,
 )
 from ...kernels.tokenizer.nfc import compose_segments, first_odd, load_compose_tables
-from ...kernels.tokenizer.piece_memo import BATCH, KnownPieces, Memo, hash_bytes, seed_memo
+from ...kernels.tokenizer.piece_memo import KnownPieces, Memo, hash_bytes, new_memo, seed_memo
 from ...kernels.tokenizer.piece_merges import new_scratch
 from ...kernels.tokenizer.pieces import SLACK, prefix_spaces
 from .. import cuts
@@ -76,7 +76,7 @@ class ByteLevelModel:
 
     def new_state(self) -> State:
         """Return an empty memo."""
-        memo = new_memo(SHORT_LINES, LONG_LINES, ARENA)
+        memo = new_memo(SHORT_LINES, LONG_LINES, ARENA, huge_zeros)
         seed_memo(*self.seeds, memo)
         return State(memo, new_scratch(1 << 12), new_lanes())
 
@@ -131,26 +131,6 @@ class State:
     lanes: Lanes
 
 
-def new_memo(short_lines: int, long_lines: int, arena: int) -> Memo:
-    """Return an empty memo of so many lines of 64 bytes, and numbers in its arena."""
-    masks = np.zeros(32, np.uint64)
-    for size in range(16):
-        masks[size] = (1 << 8 * min(size, 8)) - 1
-        masks[16 + size] = (1 << 8 * max(size - 8, 0)) - 1
-    return Memo(
-        short=huge_zeros(8 * short_lines, np.uint64),
-        long=huge_zeros(8 * long_lines, np.uint64),
-        arena=huge_zeros(arena, np.int32),
-        counts=np.zeros(4, np.int64),
-        bounds=np.zeros(BATCH + SLACK, np.int64),
-        keys=np.zeros(2 * (BATCH + SLACK), np.uint64),
-        lines=np.zeros(BATCH + SLACK, np.int64),
-        missed=np.zeros((5, BATCH + SLACK), np.int64),
-        ids=np.zeros((BATCH + SLACK) * 256, np.int32),
-        masks=masks,
-    )
-
-
 def compile_model(config: dict[str, Any], vocabulary: dict[str, int]) -> ByteLevelModel | None:
     """Return the model of a tokenizer.json, None if it is no byte-level BPE.
 
@@ -198,6 +178,7 @@ def _merge_tables(vocabulary: dict[str, int], merges: list[list[str]]) -> MergeT
     ranks = np.arange(len(merges), dtype=np.int32)
     slots = np.full(_table_size(len(merges)), 0xFFFFFFFFFFFFFFFF, np.uint64)
     insert_pairs(slots, left, right, ranks)
+    slots = as_readonly(slots, np.uint64)
     char_ids, char_ranks = np.empty(65536, np.int32), np.empty(65536, np.int32)
     measure_characters(byte_ids, slots, rank_ids, char_ids, char_ranks)
     risks = _risks(vocabulary, alphabet, left, right, ranks)
@@ -209,7 +190,7 @@ def _merge_tables(vocabulary: dict[str, int], merges: list[list[str]]) -> MergeT
         char_ranks=as_readonly(char_ranks, np.int32),
         risk_before=as_readonly(risks[0], np.int32),
         risk_behind=as_readonly(risks[1], np.int32),
-        slots=as_readonly(slots, np.uint64),
+        slots=slots,
         rank_ids=as_readonly(rank_ids, np.int32),
     )
 

@@ -13,14 +13,18 @@ import hashlib
 import logging
 import os
 import pickle
+import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...kernels.jit import cache_folder, cache_root, source_hash
+from ...kernels.jit import cache_folder, cache_root, compiles, source_hash
+from ..executors import count_workers
 
 logger = logging.getLogger(__name__)
 
@@ -30,12 +34,47 @@ _SOURCES = (source_hash(_HERE), source_hash(_KERNELS))
 """What the code is when it is loaded: it may be edited while a process runs."""
 
 
+@contextlib.contextmanager
+def compiling(kind: str) -> Iterator[None]:
+    """Compile the kernel `warm_kernels(kind)` in a process of its own meanwhile, if it is not yet.
+
+    It is half of the work of a first run: the other half, reading the tokenizer and compiling what
+    makes its tables, is done inside the block. The kernel reaches this process by the cache folder;
+    where there is none, or something goes wrong, this process compiles it when it needs it.
+    """
+    folder = cache_folder(_KERNELS)
+    if folder is not None and any(Path(folder).rglob(f"*encode_{kind}*.nbi")):
+        yield
+        return
+    announce_compilation()
+    process = None
+    if folder is not None and count_workers() > 1 and compiles():
+        program = (
+            f"import sys; sys.path[:] = {sys.path!r}; "
+            f"from gristmill.kernels import warm_kernels; warm_kernels({kind!r})"
+        )
+        with contextlib.suppress(OSError):
+            process = subprocess.Popen(
+                [sys.executable, "-c", program],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+    try:
+        yield
+    except BaseException:
+        if process is not None:
+            process.kill()
+        raise
+    finally:
+        if process is not None:
+            process.wait()
+
+
 @cache
 def announce_compilation() -> None:
-    """Say that kernels are about to be compiled, where none are in the cache yet."""
-    folder = cache_folder(_KERNELS)
-    if folder is None or not any(Path(folder).rglob("*.nbi")):
-        logger.warning("compiling the tokenizer kernels, once on this machine (about 15 seconds)")
+    """Say once that kernels are about to be compiled."""
+    logger.warning("compiling the tokenizer kernels, once on this machine (about 15 seconds)")
 
 
 def cache_path(content: bytes, *options: str) -> Path:

@@ -9,7 +9,9 @@ with is the end of input to everything behind. Nothing here loops over documents
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
@@ -125,6 +127,21 @@ class Engine:
                 moved[name] = on_huge_pages(tables)
         self.model = replace(model, **moved)  # type: ignore[type-var] # models are dataclasses
 
+    def prepare(self) -> None:
+        """Call the kernels beside the model's own once: they are compiled or loaded by that."""
+        find_invalid(np.zeros(1, np.uint8), np.array([0, 1]))
+        text = np.zeros(SLACK + 4, np.uint8)
+        text[:3] = (0x65, 0xCC, 0x81)  # e and an accent: one character once composed
+        bounds = np.array([0]), np.array([3])
+        none = Segments(*bounds, np.full(1, -1, np.int32), np.ones(1, np.uint8))
+        if self.model.normalizer is not None:
+            self.model.normalizer.normalize(as_readonly(text, np.uint8), none)
+        for trie in (self.raw, self.normalized):
+            if trie is not None:
+                text[0] = np.flatnonzero(trie.begins)[0]
+                split_added_tokens(as_readonly(text, np.uint8), none, trie, None)
+        self.model.new_state()
+
     def encode(
         self,
         data: NDArray[np.uint8],
@@ -138,25 +155,33 @@ class Engine:
         num_documents = len(offsets) - 1
         lengths = np.zeros(num_documents + 1, np.int64)
         chunks = self._chunks(data, offsets)
-        if threads > 1 and len(chunks) > 1:
-            with ThreadPoolExecutor(min(threads, len(chunks))) as pool:
-                jobs = [
-                    pool.submit(self._encode_chunk, data, offsets, chunk, add_special_tokens, dtype)
-                    for chunk in chunks
-                ]
+        parallel = threads > 1 and len(chunks) > 1
+
+        def encode_chunk(chunk: Chunk) -> tuple[NDArray[Any], NDArray[np.int64], int]:
+            return self._encode_chunk(data, offsets, chunk, add_special_tokens, dtype, parallel)
+
+        ids, total = np.empty(0, dtype), 0
+        with contextlib.ExitStack() as stack:
+            results: Iterable[tuple[NDArray[Any], NDArray[np.int64], int]]
+            if parallel:
+                pool = stack.enter_context(ThreadPoolExecutor(min(threads, len(chunks))))
+                jobs = [pool.submit(encode_chunk, chunk) for chunk in chunks]
                 results = [job.result() for job in jobs]
-        else:
-            results = [
-                self._encode_chunk(data, offsets, chunk, add_special_tokens, dtype)
-                for chunk in chunks
-            ]
-        parts = []
-        for chunk, (ids, counts, num_added) in zip(chunks, results, strict=True):
-            lengths[chunk.first_document + 1 : chunk.last_document + 2] += counts
-            parts.append(ids)
-            self.num_added_tokens += num_added
-        ids = np.concatenate(parts) if parts else np.empty(0, dtype)
-        return ids, np.cumsum(lengths)
+            else:
+                results = map(encode_chunk, chunks)
+            for chunk, (found, counts, num_added) in zip(chunks, results, strict=True):
+                lengths[chunk.first_document + 1 : chunk.last_document + 2] += counts
+                self.num_added_tokens += num_added
+                if total + len(found) > len(ids):
+                    # As many for each byte as up to here, and a little; too many cost nothing.
+                    done, whole = chunk.end - int(offsets[0]), int(offsets[-1] - offsets[0])
+                    room = (total + len(found)) * (1.1 * whole / max(done, 1))
+                    more = np.empty(max(int(room), total + len(found)), dtype)
+                    more[:total] = ids[:total]
+                    ids = more
+                ids[total : total + len(found)] = found
+                total += len(found)
+        return ids[:total], np.cumsum(lengths)
 
     def _encode_chunk(
         self,
@@ -165,8 +190,12 @@ class Engine:
         chunk: Chunk,
         add_special_tokens: bool,
         dtype: np.dtype[Any],
+        parallel: bool,
     ) -> tuple[NDArray[Any], NDArray[np.int64], int]:
-        """Return (ids, ids of each document of the chunk, added tokens found)."""
+        """Return (ids, ids of each document of the chunk, added tokens found).
+
+        Unless `parallel`, the ids are good until the next chunk is encoded.
+        """
         try:
             state, out = self._workers.pop()
         except IndexError:
@@ -200,7 +229,7 @@ class Engine:
         ends = segment_ids[1:] if counts is None else segment_ids[np.cumsum(counts)]
         num_added = int((segments.tokens >= 0).sum()) if counts is not None else 0
         lengths = np.diff(ends, prepend=0)
-        ids = out[:total].astype(dtype)
+        ids = out[:total].astype(dtype) if parallel else out[:total]
         if len(out) > 8 * _ROOMY:  # not kept: one huge document needed it
             out = np.empty(0, np.int32)
         self._workers.append((state, out))

@@ -19,6 +19,16 @@ print(kernels.hash_documents(data, offsets)[0, 0])
 """
 
 
+@jit.inner_kernel
+def twice(number):
+    return 2 * number
+
+
+@jit.borrowing_kernel
+def twice_and_one(number):
+    return twice(number) + 1
+
+
 def run_program(**environment):
     return subprocess.run(
         [sys.executable, "-c", PROGRAM],
@@ -77,6 +87,23 @@ def test_numbas_own_setting_is_left_as_it_was():
     after = numba.config.CACHE_DIR
     assert after == before
     assert compiled(1) == 2
+
+
+def test_an_inner_kernel_works_in_a_kernel_and_refuses_to_be_called_from_python():
+    assert twice_and_one(3) == 7
+    if jit.compiles():  # else it is a Python function
+        with pytest.raises(TypeError, match="twice is an inner kernel: call it from a kernel"):
+            twice(3)
+    assert twice_and_one(2.5) == 6.0
+
+
+def test_an_inner_kernel_that_is_compiled_has_no_machine_code_of_its_own():
+    assert twice_and_one(4) == 9
+    if jit.compiles():
+        assert not twice.stats.cache_path
+        assert twice.overloads
+        with pytest.raises(TypeError, match="inner kernel"):
+            twice(4)
 
 
 def test_importing_the_package_loads_no_numba():

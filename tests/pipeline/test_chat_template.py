@@ -260,6 +260,12 @@ def test_control_tokens_in_a_turn_are_text(folder: Path) -> None:
         assert encoded.ids[:-1].tolist() == wanted["input_ids"]
 
 
+def test_reasoning_reaches_templates_under_the_name_that_they_read() -> None:
+    source = "{% for m in messages %}<{{ m.reasoning_content }}>{{ m.content }}{% endfor %}"
+    turn = {"role": ASSISTANT, "content": "so", "thinking": "because"}
+    assert ChatTemplate(source, {}).render([turn]).text == "<because>so"
+
+
 def test_a_template_that_is_no_jinja_is_named_with_its_line() -> None:
     with pytest.raises(ChatTemplateError, match=r"mine\.jinja is not a Jinja template: line 2"):
         ChatTemplate("a\n{% for %}", {}, (), "mine.jinja")

@@ -53,7 +53,14 @@ BAD: dict[str, list[Any]] = {
     ],
     "template_fails": [{"messages": turns("refuse me", "answer")}],
     "too_long": [{"messages": turns("question", "word " * 400)}],
-    "rejected_json": ["{no json"],
+    "rejected_json": [
+        "{no json",
+        json.dumps({"messages": turns("deep", "answer")})[:-1]
+        + ', "tools": '
+        + "[" * 900
+        + "]" * 900
+        + "}",
+    ],
 }
 
 TEMPLATE = """{% for m in messages %}
@@ -138,6 +145,7 @@ def test_every_bad_row_is_dropped_with_its_reason_and_no_good_one(
         "exact_duplicate": 1,
     }
     assert chat.kept == len(GOOD)
+    assert report.special_strings == {}
     assert pairs.dropped == {
         "other_language_pair": 1,
         "unknown_language_pair": 2,
@@ -234,6 +242,24 @@ def test_rows_that_share_a_context_are_on_one_side(
     assert len(sides[1]) > 2
     assert not sides[0] & sides[1]
     assert len(sides[0] | sides[1]) == 40
+
+
+def test_a_table_row_that_is_no_utf8_costs_that_row_alone(
+    config: PreprocessConfig, tmp_path: Path
+) -> None:
+    said = [f"answer {n}".encode() for n in range(30)]
+    said[4] = b"caf\xe9"
+    offsets = np.cumsum([0, *map(len, said)], dtype=np.int32)
+    completion = pa.Array.from_buffers(
+        pa.string(), len(said), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(said))]
+    )
+    prompt = pa.array([f"question {n}" for n in range(30)])
+    table = pa.table({"prompt": prompt, "completion": completion})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    source = SourceConfig(path=str(tmp_path / "rows.parquet"))
+    report = run(replace(config, kind="pairs", sources=(source,)), tmp_path / "run")
+    assert report.total.dropped == {"rejected_utf8": 1}
+    assert report.total.kept == 29
 
 
 def test_conversations_of_other_shapes_are_read(config: PreprocessConfig, tmp_path: Path) -> None:

@@ -165,13 +165,13 @@ def test_a_talk_streams_whole_characters_keeps_what_was_said_and_forgets_on_requ
 
 def test_a_talk_longer_than_the_context_loses_its_oldest_turns_and_says_so(run: Path) -> None:
     talk = Conversation(load_model(run), Sampler(temperature=0), max_tokens=8)
-    for _ in range(3):
+    for _ in range(4):
         talk.answer("name a mill")
 
     assert talk.forgotten == 2
     with pytest.raises(ValueError, match="too long"):
         talk.answer("x" * 200)
-    assert len(talk.turns) == 6
+    assert len(talk.turns) == 8
 
 
 def test_the_command_talks_line_by_line(

@@ -25,7 +25,7 @@ from gristmill.trainer.labelled_texts import read_labelled
 from gristmill.trainer.model import Transformer, initialize, resolve
 
 CPU = torch.device("cpu")
-FAST = ClassifierSettings(epochs=2, batch_size=8, learning_rate=3e-3, max_tokens=40)
+FAST = ClassifierSettings(epochs=2, batch_size=8, learning_rate=3e-3, max_tokens=32)
 
 
 def write(path: Path, number: int, seed: int) -> Path:
@@ -160,7 +160,7 @@ def test_texts_without_tokens_and_long_ones_get_a_label_too(
     classifier = load_classifier(tmp_path / "c", CPU)
     labels, chances = predict(classifier, ["", "mill " * 100])
 
-    assert "17 texts of 2 labels, 1 of them cut to 40 tokens" in caplog.text
+    assert "17 texts of 2 labels, 1 of them cut to 32 tokens" in caplog.text
     assert len(labels) == len(chances) == 2
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from gristmill.indexed_dataset import Masking
+from gristmill.indexed_dataset import Masking, TokenRangeError
 from gristmill.trainer import PretrainConfig, pretrain
 from gristmill.trainer.config import DataConfig, TrainingConfig
 from gristmill.trainer.config_check import check
@@ -188,6 +188,14 @@ def test_a_sample_for_any_trainer_is_masked_as_those_of_batches_are() -> None:
     np.testing.assert_array_equal(one["labels"], sample["tokens"])
     assert one["dataset_id"] == 4
     assert not mask[0, 0]
+
+
+def test_a_vocabulary_of_special_tokens_alone_and_unknown_ids_are_refused() -> None:
+    everywhere = np.ones((1, 2), bool)
+    with pytest.raises(TokenRangeError, match="all 3 ids are special tokens"):
+        Masking(np.ones(3, bool), 3)(np.zeros((1, 2), int), everywhere, [0])
+    with pytest.raises(TokenRangeError, match="the id 5 has no flag"):
+        Masking(np.zeros(3, bool), 3)(np.full((1, 2), 5), everywhere, [0])
 
 
 def test_an_encoder_is_trained_scored_and_resumed_to_the_bit(
