@@ -3,7 +3,10 @@
     python benchmarks/moe.py --corpus ../shared/corpora/dev --output runs/one-hour --minutes 20
 
 The dense model's minutes decide the steps; the mixture takes as many. Its experts together with the
-router multiply a token by as many parameters as the dense feed-forward layer does.
+router multiply a token by as many parameters as the dense feed-forward layer does. Further options
+are those of one_hour.py, for both, e.g. to see in a minute that all of it runs:
+
+    --minutes 0.1 --batch-size 2 --sequence-length 128 --vocab-size 2000
 """
 
 from __future__ import annotations
@@ -18,10 +21,8 @@ from gristmill.trainer.metrics import read_metrics
 from gristmill.trainer.model import count_parameters, count_product_parameters, resolve
 from gristmill.trainer.presets import apply_preset
 
-try:
-    from . import one_hour
-except ImportError:
-    import one_hour  # type: ignore[no-redef]
+sys.path.insert(0, str(Path(__file__).parent))  # not there where PYTHONSAFEPATH is set
+import one_hour
 
 
 def main() -> str:
@@ -32,11 +33,11 @@ def main() -> str:
     parser.add_argument("--preset", default="llama-3m")
     parser.add_argument("--experts", type=int, default=8)
     parser.add_argument("--experts-per-token", type=int, default=2)
-    arguments = parser.parse_args()
+    arguments, others = parser.parse_known_args()
     dense = resolve(apply_preset(ModelConfig(preset=arguments.preset)))
     width = dense.ffn_size // arguments.experts_per_token
     shared = ["--corpus", arguments.corpus, "--output", arguments.output]
-    shared += ["--preset", arguments.preset]
+    shared += ["--preset", arguments.preset, *others]
     one_hour.main([*shared, "--minutes", str(arguments.minutes)])
     folder = Path(arguments.output)
     steps = json.loads((folder / "dense" / "one_hour.json").read_text())["steps"]
