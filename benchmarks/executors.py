@@ -35,7 +35,7 @@ def main() -> None:
         for number in range(chosen.units)
     ]
     with (
-        tempfile.TemporaryDirectory(dir=".") as folder,
+        tempfile.TemporaryDirectory() as folder,
         open_executor(
             "ray" if chosen.ray else "local",
             workers=chosen.workers,
