@@ -77,7 +77,7 @@ def test_the_public_names_are_pinned():
             "DataChangedError",
         ),
         *("DividedPart", "DocumentFacts", "MergeReport", "RepairReport", "SideStream"),
-        *("SideStreamEntry", "divide", "merge", "repair"),
+        *("SideStreamEntry", "divide", "merge", "repair", "Masking"),
         *("DocumentNotFoundError", "RepairError"),
         *("CorruptIndexError", "IndexedDatasetError", "ManifestError", "NotAnIndexError"),
         *("PrefixBusyError", "PrefixExistsError", "PrefixNotFoundError", "TokenRangeError"),

@@ -105,7 +105,7 @@ def test_a_run_that_stopped_in_any_stage_goes_on_to_the_same_bytes(
 
     def stop(arguments):
         calls.append(arguments)
-        if len(calls) == (1 if stage in WITH_ONE_UNIT else 2):
+        if len(calls) >= (1 if stage in WITH_ONE_UNIT else 2):  # at every try
             raise RuntimeError("the machine went away")
         return function(arguments)
 

@@ -78,16 +78,17 @@ def test_each_piece_once_and_a_last_call_without_shard_write_the_same_bytes(
 
 @pytest.mark.slow
 def test_pieces_that_run_together_wait_for_each_other(
-    config: PreprocessConfig, whole: Path, tmp_path: Path
+    config: PreprocessConfig, tmp_path: Path
 ) -> None:
-    output = tmp_path / "out"
-    toml = to_toml({"run": RunConfig(output=str(output), workers=1), "preprocess": config})
+    output, whole = tmp_path / "out", tmp_path / "whole"
+    toml = to_toml({"run": RunConfig(workers=1), "preprocess": config})
     (tmp_path / "run.toml").write_text(toml)
     command = [sys.executable, "-m", "gristmill.cli", "preprocess", str(tmp_path / "run.toml")]
+    subprocess.run([*command, "--output", str(whole)], check=True, capture_output=True)
 
     pieces = [
         subprocess.Popen(
-            [*command, "--shard", f"{number}/2", "--wait", "10"],
+            [*command, "--output", str(output), "--shard", f"{number}/2", "--wait", "10"],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -97,7 +98,8 @@ def test_pieces_that_run_together_wait_for_each_other(
     said = [piece.communicate(timeout=600)[0] for piece in pieces]
 
     assert [piece.returncode for piece in pieces] == [0, 0], said
-    (output / "config.toml").unlink()
+    for folder in (output, whole):
+        (folder / "config.toml").unlink()  # names the folder
     assert content(output) == content(whole)
 
 

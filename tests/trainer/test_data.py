@@ -19,6 +19,7 @@ from gristmill.indexed_dataset import (
     TokenRangeError,
 )
 from gristmill.trainer.config import DataConfig, EvaluateConfig, PretrainConfig
+from gristmill.trainer.config_model import ModelConfig
 from gristmill.trainer.data import (
     Batch,
     Batches,
@@ -200,10 +201,13 @@ class Uniform(torch.nn.Module):
         self.vocab_size = vocab_size
         self.compute_dtype = torch.float32
         self.tensor = Ranks()
-        self.norm = torch.nn.LayerNorm(1)
+        self.device = torch.device("cpu")
+        self.config = ModelConfig()
 
-    def forward(self, tokens: torch.Tensor, places: None = None) -> torch.Tensor:
-        return torch.zeros(*tokens.shape, self.vocab_size)
+    def token_nll(
+        self, tokens: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor, places: None
+    ) -> torch.Tensor:
+        return mask * float(np.log(self.vocab_size))
 
 
 def test_bits_per_byte_of_a_uniform_guess_are_known_by_hand(opened: TrainingData) -> None:

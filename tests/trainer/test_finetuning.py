@@ -323,7 +323,7 @@ def test_data_of_another_tokenizer_is_refused(base: Path, talks: Path, tmp_path:
     values["added_tokens"][0]["content"] = "<|other|>"
     path.write_text(json.dumps(values))
 
-    with pytest.raises(HuggingFaceError, match="not the tokenizer of the model"):
+    with pytest.raises(HuggingFaceError, match="tokens are of another tokenizer"):
         pretrain(config(base, other), output=tmp_path / "run")
 
 
