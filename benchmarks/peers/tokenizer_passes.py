@@ -57,9 +57,13 @@ def open_tokenizers(path: str) -> Callable[[np.ndarray, np.ndarray], tuple[Encod
     import tokenizers
 
     tokenizer = tokenizers.Tokenizer.from_file(path)
-    tokenizer.no_truncation()  # as ours: documents are encoded whole
-    tokenizer.no_padding()
     new = int(tokenizers.__version__.split(".")[0]) >= 1
+    # As ours: documents are encoded whole.
+    if new:
+        tokenizer.truncation = tokenizer.padding = None
+    else:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
     encode = tokenizer.encode_batch if new else tokenizer.encode_batch_fast
     encode([FIRST], add_special_tokens=False)
 
