@@ -277,11 +277,6 @@ def _from_inputs(words: Sequence[str], default: PreprocessArguments) -> Preproce
     return dataclasses.replace(default, config=config)
 
 
-def _leading(words: Sequence[str]) -> list[str]:
-    count = next((n for n, word in enumerate(words) if word.startswith("-")), len(words))
-    return list(words[:count])
-
-
 def overview() -> str:
     """Return the text of `gristmill --help`: each command with the first line of its class."""
     lines = [
