@@ -88,9 +88,7 @@ lint: .venv/.installed-dev ## ruff and mypy
 	$(BIN)/ruff format --check .
 	@mkdir -p build/mypy && ln -sfn ../.. build/mypy/gristmill
 	MYPYPATH=build/mypy $(BIN)/mypy -p gristmill.kernels -p gristmill.indexed_dataset \
-		-p gristmill.pipeline -p gristmill.trainer -m gristmill.cli -m gristmill.arguments -m gristmill.config -m gristmill.inspection -m gristmill.blend_inspection -m gristmill.maintenance -m gristmill.preprocessing \
-		-m gristmill.training_arguments -m gristmill.training_commands -m gristmill.prompting -m gristmill.chatting \
-		-m gristmill.evaluation -m gristmill.evaluation_page -m gristmill.classify_command
+		-p gristmill.pipeline -p gristmill.trainer -p gristmill.commands -m gristmill.cli -m gristmill.config
 
 clean: ## remove environments, caches and builds (runs/ is kept)
 	rm -rf .venv .venv-* build dist gristmill.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,6 +1,6 @@
 """The `gristmill` command: arguments in, one call of a room's door out.
 
-Each command is a dataclass in `arguments.py`, turned into options by tyro, and a function here that
+Each command is a dataclass in `commands/`, turned into options by tyro, and a function here that
 imports its room only when it runs; so `--help` is fast and loads no torch. Settings come from the
 defaults of the config classes, then the TOML file, then dotted options (`--model.num-layers 4`).
 """
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .arguments import (
+from .commands.arguments import (
     DedupArguments,
     DemoArguments,
     InitArguments,
@@ -33,11 +33,9 @@ from .arguments import (
     TokenizeArguments,
     VerifyArguments,
 )
-from .classify_command import ClassifyArguments, classify
-from .config import ConfigError, RunConfig, build, read_config, to_toml
-from .pipeline.config import PreprocessConfig, SourceConfig
-from .trainer.config import FINETUNING, PretrainConfig
-from .training_arguments import (
+from .commands.classifying import ClassifyArguments, classify
+from .commands.training import chat, evaluate, export, finetune, generate, pretrain
+from .commands.training_arguments import (
     ChatArguments,
     EvaluateArguments,
     ExportArguments,
@@ -45,12 +43,14 @@ from .training_arguments import (
     GenerateArguments,
     PretrainArguments,
 )
-from .training_commands import chat, evaluate, export, finetune, generate, pretrain
+from .config import ConfigError, RunConfig, build, read_config, to_toml
+from .pipeline.config import PreprocessConfig, SourceConfig
+from .trainer.config import FINETUNING, PretrainConfig
 
 
 def preprocess(arguments: PreprocessArguments) -> None:
     """Run `gristmill preprocess`."""
-    from .preprocessing import preprocess as run
+    from .commands.preprocessing import preprocess as run
 
     run(arguments)
 
@@ -126,28 +126,28 @@ def report(arguments: ReportArguments) -> None:
 
 def inspect(arguments: InspectArguments) -> None:
     """Run `gristmill inspect`."""
-    from .inspection import answer
+    from .commands.inspection import answer
 
     sys.stdout.write(answer(arguments).rstrip() + "\n")
 
 
 def merge(arguments: MergeArguments) -> None:
     """Run `gristmill merge`."""
-    from .maintenance import merge as run
+    from .commands.maintenance import merge as run
 
     sys.stdout.write(run(arguments))
 
 
 def split(arguments: SplitArguments) -> None:
     """Run `gristmill split`."""
-    from .maintenance import split as run
+    from .commands.maintenance import split as run
 
     sys.stdout.write(run(arguments))
 
 
 def verify(arguments: VerifyArguments) -> None:
     """Run `gristmill verify`."""
-    from .maintenance import verify as run
+    from .commands.maintenance import verify as run
 
     text, is_good = run(arguments)
     sys.stdout.write(text)
@@ -157,7 +157,7 @@ def verify(arguments: VerifyArguments) -> None:
 
 def repair(arguments: RepairArguments) -> None:
     """Run `gristmill repair`."""
-    from .maintenance import repair as run
+    from .commands.maintenance import repair as run
 
     sys.stdout.write(run(arguments))
 

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from gristmill.arguments import PreprocessArguments
 from gristmill.cli import COMMANDS, main, parse
+from gristmill.commands.arguments import PreprocessArguments
+from gristmill.commands.training_arguments import PretrainArguments
 from gristmill.config import ConfigError
-from gristmill.training_arguments import PretrainArguments
 
 
 def gristmill(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

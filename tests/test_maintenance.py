@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gristmill.arguments import MergeArguments, SplitArguments, VerifyArguments
+from gristmill.commands.arguments import MergeArguments, SplitArguments, VerifyArguments
+from gristmill.commands.maintenance import merge, split, verify
 from gristmill.config import ConfigError
 from gristmill.indexed_dataset import DocumentNotFoundError, IndexedDataset, IndexedDatasetBuilder
-from gristmill.maintenance import merge, split, verify
 from gristmill.pipeline.documents import VERDICT_SCHEMA
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from gristmill.chatting import Conversation
 from gristmill.cli import main
+from gristmill.commands.chatting import Conversation
 from gristmill.indexed_dataset import IndexedDatasetBuilder
 from gristmill.pipeline.chat_prompt import ChatPrompt
 from gristmill.pipeline.chat_template import ChatTemplateError, built_in

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gristmill.arguments import InspectArguments
-from gristmill.blend_inspection import planned_blend
+from gristmill.commands.arguments import InspectArguments
+from gristmill.commands.blend_inspection import planned_blend
+from gristmill.commands.inspection import answer
 from gristmill.config import ConfigError
 from gristmill.indexed_dataset import IndexedDatasetBuilder, IndexedDatasetError
-from gristmill.inspection import answer
 from gristmill.trainer import pretrain
 
 from .test_blend import config

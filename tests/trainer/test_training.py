@@ -21,9 +21,9 @@ import torch
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict_loader import load
 
+from gristmill.commands.inspection import describe
 from gristmill.config import ConfigError
 from gristmill.indexed_dataset import DataChangedError
-from gristmill.inspection import describe
 from gristmill.trainer import CheckpointError, PretrainConfig, describe_checkpoint, pretrain
 from gristmill.trainer.checkpoint import find_checkpoints, read_facts
 from gristmill.trainer.config import (

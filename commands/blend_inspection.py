@@ -14,12 +14,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .config import ConfigError, RunConfig, build, read_config
-from .trainer.config import PretrainConfig
+from ..config import ConfigError, RunConfig, build, read_config
+from ..trainer.config import PretrainConfig
 
 if TYPE_CHECKING:
-    from .indexed_dataset import BlendState, IndexedDataset, PhasedBlend
-    from .pipeline.tokenizer import Tokenizer
+    from ..indexed_dataset import BlendState, IndexedDataset, PhasedBlend
+    from ..pipeline.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -60,8 +60,8 @@ def planned_blend(path: Path, position: int | None = None) -> PlannedBlend:
         ConfigError: no config or data there.
         IndexedDatasetError: data or settings that do not fit.
     """
-    from .indexed_dataset import open_groups
-    from .trainer.blend import build_blend
+    from ..indexed_dataset import open_groups
+    from ..trainer.blend import build_blend
 
     config, folder = _settings(path)
     trained = _checkpoint_of(path, position)
@@ -91,7 +91,7 @@ def describe_plan(path: Path, num_samples: int = 0) -> str:
     Args:
         num_samples: how many samples are drawn; 0: those of the planned training.
     """
-    from .indexed_dataset import describe_phases
+    from ..indexed_dataset import describe_phases
 
     planned = planned_blend(path)
     return describe_phases(planned.blend, num_samples or planned.num_samples)
@@ -119,7 +119,7 @@ def describe_samples(path: Path, *, sample: int = 0, step: int | None = None) ->
 
 def _describe_sample(planned: PlannedBlend, position: int) -> str:
     """Return place, origin and text of the documents of a sample."""
-    from .indexed_dataset import passages
+    from ..indexed_dataset import passages
 
     blend = planned.blend
     placed = blend.phase_at(position)
@@ -145,7 +145,7 @@ def _describe_sample(planned: PlannedBlend, position: int) -> str:
 
 def describe_document(prefix: Path, number: int) -> str:
     """Return one document of a prefix: its place, its origin and its text."""
-    from .indexed_dataset import IndexedDataset
+    from ..indexed_dataset import IndexedDataset
 
     dataset = IndexedDataset(prefix)
     start, stop = dataset.document_span(number)
@@ -168,9 +168,9 @@ def megatron_arguments(path: Path, phase: int, per_split: bool) -> str:
         phase: counted from 1.
         per_split: as JSON with the validation sets, instead of lines `WEIGHT PREFIX`.
     """
-    from .indexed_dataset import open_groups
-    from .indexed_dataset.megatron_arguments import data_arguments_text, per_split_arguments
-    from .indexed_dataset.split import TokenSplit
+    from ..indexed_dataset import open_groups
+    from ..indexed_dataset.megatron_arguments import data_arguments_text, per_split_arguments
+    from ..indexed_dataset.split import TokenSplit
 
     planned = planned_blend(path)
     phases = planned.blend.phases
@@ -204,7 +204,7 @@ def decoder(dataset: IndexedDataset) -> Decode | None:
 
 @cache
 def _tokenizer(folder: Path) -> Tokenizer:
-    from .pipeline.tokenizer import Tokenizer
+    from ..pipeline.tokenizer import Tokenizer
 
     return Tokenizer(folder)
 
@@ -229,8 +229,8 @@ def _checkpoint_of(path: Path, position: int | None) -> tuple[PretrainConfig, Bl
     files = sorted(path.glob("checkpoints/step_*/checkpoint.json"), reverse=True)
     if not files:
         return None
-    from .indexed_dataset import BlendState
-    from .trainer.checkpoint import read_facts
+    from ..indexed_dataset import BlendState
+    from ..trainer.checkpoint import read_facts
 
     for file in files:
         facts = read_facts(file.parent)

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from .config import RunConfig
-from .trainer.config import FINETUNING, PretrainConfig
+from ..config import RunConfig
+from ..trainer.config import FINETUNING, PretrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..indexed_dataset.atomic import write_atomically
 from .evaluation_page import Example, Row, page, table
-from .indexed_dataset.atomic import write_atomically
 from .prompting import open_prompt
 
 logger = logging.getLogger(__name__)
@@ -92,8 +92,8 @@ def evaluate(
         CheckpointError: a model is missing or damaged.
         ValueError: no held-out data, or another tokenizer than theirs.
     """
-    from .trainer.checkpoint import locate
-    from .trainer.generating import write_continuations
+    from ..trainer.checkpoint import locate
+    from ..trainer.generating import write_continuations
 
     if not checkpoints:
         raise ValueError("no model to evaluate: name a checkpoint, or the output folder of a run")
@@ -157,7 +157,7 @@ def _names(checkpoints: Sequence[str]) -> dict[str, str]:
 
 def _data_of(checkpoint: Path) -> Path:
     """Return the data folder that a model was trained on."""
-    from .trainer.checkpoint import read_facts
+    from ..trainer.checkpoint import read_facts
 
     path = read_facts(checkpoint).config.data.path
     return Path(path) if path else checkpoint.parent.parent / "data"
@@ -165,7 +165,7 @@ def _data_of(checkpoint: Path) -> Path:
 
 def _losses(folder: Path, last: Path, data: Path) -> dict[str, float]:
     """Return the held-out loss of each validation group, nats a token of the assistant's."""
-    from .trainer.heldout_loss import heldout_losses
+    from ..trainer.heldout_loss import heldout_losses
 
     return heldout_losses(folder, data, like=last)
 
@@ -176,7 +176,7 @@ def _score(
     losses: Mapping[str, Mapping[str, float]],
 ) -> list[Row]:
     """Return the scores of each task and source, model after model."""
-    from .trainer.text_scores import score_texts
+    from ..trainer.text_scores import score_texts
 
     found = []
     for group in dict.fromkeys(question.group for question in questions):

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, TextIO
 
+from ..trainer.sampler import Sampler
+from ..trainer.sampling import TrainedModel, continue_rows, load_model
 from .prompting import open_prompt
-from .trainer.sampler import Sampler
-from .trainer.sampling import TrainedModel, continue_rows, load_model
 
 _HELP = "/reset forgets what was said, /system TEXT sets what stands before it, /exit ends.\n"
 _SHARE_OF_ANSWER = 4

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from ..config import ConfigError, save_config
+from ..pipeline import plan_preprocess
+from ..pipeline import preprocess as run_pipeline
+from ..pipeline.shards import PiecesMissingError, parse_shard
 from .arguments import PreprocessArguments
-from .config import ConfigError, save_config
-from .pipeline import plan_preprocess
-from .pipeline import preprocess as run_pipeline
-from .pipeline.shards import PiecesMissingError, parse_shard
 
 
 def preprocess(arguments: PreprocessArguments) -> None:

@@ -7,7 +7,7 @@ import html
 import io
 from collections.abc import Mapping, Sequence
 
-from .trainer.text_scores import TextScores
+from ..trainer.text_scores import TextScores
 
 _WIDTH = 100
 _STYLE = (

@@ -11,20 +11,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..config import ConfigError
 from .arguments import MergeArguments, RepairArguments, SplitArguments, VerifyArguments
-from .config import ConfigError
 
 
 def merge(arguments: MergeArguments) -> str:
     """Merge prefixes; return what was done."""
-    from .indexed_dataset import DocumentFacts, DocumentNotFoundError
-    from .indexed_dataset import merge as run
+    from ..indexed_dataset import DocumentFacts, DocumentNotFoundError
+    from ..indexed_dataset import merge as run
 
     _require(arguments.inputs, "merge A B --output PREFIX")
     drop: dict[tuple[str, int], DocumentFacts | None] = {}
     lines = []
     if arguments.drop_ids:
-        from .pipeline.takedown import read_takedown
+        from ..pipeline.takedown import read_takedown
 
         folders = [Path(folder) for folder in arguments.verdicts] or _verdicts(arguments.inputs)
         takedown = read_takedown(Path(arguments.drop_ids), folders)
@@ -59,7 +59,7 @@ def merge(arguments: MergeArguments) -> str:
 
 def split(arguments: SplitArguments) -> str:
     """Divide a prefix; return what was done."""
-    from .indexed_dataset import divide
+    from ..indexed_dataset import divide
 
     with _progress("split", _num_bytes([arguments.prefix])) as show:
         parts = divide(
@@ -80,7 +80,7 @@ def split(arguments: SplitArguments) -> str:
 
 def verify(arguments: VerifyArguments) -> tuple[str, bool]:
     """Check prefixes; return a table with every problem, and whether there is none."""
-    from .indexed_dataset import verify as check
+    from ..indexed_dataset import verify as check
 
     _require(arguments.paths, "verify PREFIX_OR_FOLDER")
     prefixes, problems = _find_prefixes(arguments.paths)
@@ -113,7 +113,7 @@ def verify(arguments: VerifyArguments) -> tuple[str, bool]:
 
 def repair(arguments: RepairArguments) -> str:
     """Make indexes again; return what was done."""
-    from .indexed_dataset import repair as run
+    from ..indexed_dataset import repair as run
 
     _require(arguments.prefixes, "repair PREFIX")
     lines = []
@@ -128,8 +128,8 @@ def repair(arguments: RepairArguments) -> str:
 
 def _find_prefixes(paths: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the prefixes that are named or lie below the folders, and what is missing there."""
-    from .indexed_dataset import DatasetManifest, IndexedDatasetError, find_prefixes
-    from .indexed_dataset.paths import strip_suffix
+    from ..indexed_dataset import DatasetManifest, IndexedDatasetError, find_prefixes
+    from ..indexed_dataset.paths import strip_suffix
 
     prefixes: dict[str, None] = {}
     problems = []
@@ -175,7 +175,7 @@ def _verdicts(prefixes: Sequence[str]) -> list[Path]:
 
 def _num_bytes(prefixes: Sequence[str]) -> int:
     """Return the size of all .bin files that exist."""
-    from .indexed_dataset.paths import prefix_paths
+    from ..indexed_dataset.paths import prefix_paths
 
     files = [prefix_paths(prefix).bin for prefix in prefixes]
     return sum(file.stat().st_size for file in files if file.exists())
@@ -184,7 +184,7 @@ def _num_bytes(prefixes: Sequence[str]) -> int:
 @contextmanager
 def _progress(name: str, num_bytes: int) -> Iterator[Callable[[int, int], None]]:
     """Show a bar of `num_bytes`; the function yielded takes the bytes done and those in all."""
-    from .pipeline.progress import Progress
+    from ..pipeline.progress import Progress
 
     with Progress(quiet=num_bytes == 0).stage(name, num_bytes, num_units=1, num_skipped=0) as bar:
 

@@ -9,8 +9,8 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from .config import RunConfig
-from .pipeline.config import CleanConfig, DedupConfig, PreprocessConfig
+from ..config import RunConfig
+from ..pipeline.config import CleanConfig, DedupConfig, PreprocessConfig
 
 if TYPE_CHECKING:
     from tyro.conf import Positional, arg

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .pipeline.chat_prompt import ChatPrompt
+    from ..pipeline.chat_prompt import ChatPrompt
 
 
 def open_prompt(folder: str | Path) -> ChatPrompt:
@@ -21,7 +21,7 @@ def open_prompt(folder: str | Path) -> ChatPrompt:
         ValueError: what renders templates is not installed.
     """
     try:
-        from .pipeline.chat_prompt import ChatPrompt
+        from ..pipeline.chat_prompt import ChatPrompt
     except ImportError as error:
         raise ValueError(
             f"conversations need the package {error.name}: pip install 'gristmill[pipeline]'"
@@ -36,7 +36,7 @@ def prompts_of(checkpoint: str | Path, rows: Sequence[Mapping[str, Any]]) -> lis
         CheckpointError: there is no model.
         ChatTemplateError: a row has messages, and the model has no template or it refuses them.
     """
-    from .trainer.checkpoint import locate
+    from ..trainer.checkpoint import locate
 
     prompter: ChatPrompt | None = None
     found: list[str | list[int]] = []

@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .config import ConfigError
+from ..config import ConfigError
 
 if TYPE_CHECKING:
     from .arguments import InspectArguments
@@ -58,8 +58,8 @@ def describe(path: Path) -> str:
     Raises:
         ConfigError: nothing is there, or nothing that gristmill knows.
     """
-    from .indexed_dataset import find_prefixes
-    from .indexed_dataset.describe import describe_folder, describe_prefix
+    from ..indexed_dataset import find_prefixes
+    from ..indexed_dataset.describe import describe_folder, describe_prefix
 
     prefix = path.with_suffix("") if path.suffix in {".bin", ".idx", ".origin"} else path
     if path.suffix == ".json" and path.with_suffix(".idx").exists():
@@ -92,18 +92,18 @@ def describe(path: Path) -> str:
     if not path.exists():
         raise ConfigError(f"there is nothing at {path} (nor {prefix}.idx): check the spelling")
     if path.suffix == ".toml":
-        from .config import read_config
+        from ..config import read_config
 
         read_config(path)
         return "\n".join((path.read_text(), *_plan(path)))
     if path.suffix == ".parquet":
-        from .pipeline.describe import describe_parquet
+        from ..pipeline.describe import describe_parquet
 
         return describe_parquet(path)
     if path.name.startswith("tokenizer") and ".json" in path.suffixes:
         return _tokenizer(path)
     if path.suffix in TEXT_SUFFIXES:
-        from .pipeline.describe import describe_text
+        from ..pipeline.describe import describe_text
 
         return describe_text(path)
     raise ConfigError(
@@ -129,7 +129,7 @@ def _is_checkpoint(path: Path) -> bool:
 
 def _checkpoint(path: Path) -> str:
     """Describe a checkpoint, and the scores of the run that it belongs to."""
-    from .trainer import describe_checkpoint
+    from ..trainer import describe_checkpoint
 
     parts = [describe_checkpoint(path)]
     if (path / "pretrain_report.json").exists():
@@ -146,11 +146,11 @@ def _record(path: Path) -> str:
         if path.name == "report.json":
             from rich.console import Console
 
-            from .pipeline.report import load_report, show_report
+            from ..pipeline.report import load_report, show_report
 
             show_report(load_report(path), Console(file=text, width=_WIDTH))
         else:
-            from .trainer.report import print_report, read_report
+            from ..trainer.report import print_report, read_report
 
             print_report(read_report(path.parent) or {}, path.parent, file=text)
     except (ValueError, KeyError, TypeError) as error:
@@ -161,14 +161,14 @@ def _record(path: Path) -> str:
 
 
 def _tokenizer(path: Path) -> str:
-    from .pipeline.describe import describe_tokenizer
+    from ..pipeline.describe import describe_tokenizer
 
     return describe_tokenizer(path)
 
 
 def _run(path: Path) -> str:
     """Describe the output folder of a run: its tables, its data and its checkpoints."""
-    from .indexed_dataset.describe import describe_folder
+    from ..indexed_dataset.describe import describe_folder
 
     parts = []
     if (path / "report.json").exists():

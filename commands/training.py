@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from .config import ConfigError, save_config
+from ..config import ConfigError, save_config
 from .training_arguments import (
     ChatArguments,
     EvaluateArguments,
@@ -33,8 +33,8 @@ def finetune(arguments: FinetuneArguments) -> None:
 
 
 def _train(arguments: PretrainArguments | FinetuneArguments, section: str) -> None:
-    from .trainer import plan_pretrain
-    from .trainer import pretrain as run
+    from ..trainer import plan_pretrain
+    from ..trainer import pretrain as run
 
     output = Path(arguments.run.output)
     if arguments.plan:
@@ -51,8 +51,8 @@ def _train(arguments: PretrainArguments | FinetuneArguments, section: str) -> No
 
 def generate(arguments: GenerateArguments) -> None:
     """Run `gristmill generate`."""
+    from ..trainer.generating import read_rows, write_continuations
     from .prompting import prompts_of
-    from .trainer.generating import read_rows, write_continuations
 
     given = arguments.input
     rows = read_rows(given) if given else [{"prompt": prompt} for prompt in arguments.prompt]
@@ -89,10 +89,10 @@ def evaluate(arguments: EvaluateArguments) -> None:
 
 def export(arguments: ExportArguments) -> None:
     """Run `gristmill export`."""
-    from .trainer import export_model
+    from ..trainer import export_model
 
     if arguments.adapter:
-        from .trainer.adapter_export import export_adapter
+        from ..trainer.adapter_export import export_adapter
 
         folder = export_adapter(arguments.checkpoint, arguments.output)
         sys.stdout.write(

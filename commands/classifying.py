@@ -8,7 +8,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from .config import ConfigError
+from ..config import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class ClassifyArguments:
 
 def classify(arguments: ClassifyArguments) -> None:
     """Run `gristmill classify`."""
-    from .trainer.classifying import ClassifierSettings, classify_file, train_classifier
+    from ..trainer.classifying import ClassifierSettings, classify_file, train_classifier
 
     if bool(arguments.train) == bool(arguments.input):
         raise ConfigError(
