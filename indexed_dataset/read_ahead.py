@@ -14,7 +14,8 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from .remote_bin import REQUEST_BYTES, Range, RemoteBin
+from . import remote_bin
+from .remote_bin import Range, RemoteBin
 from .sample import OrderedSamples, Sample, Samples, own_arrays
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ AHEAD_BYTES = 128 << 20
 """Bytes that are fetched or held before their turn, in each process."""
 GOOD_REQUEST_BYTES = 256 << 10
 """Ranges below this are mostly waiting: the user is told."""
-_SMALLEST_SHARE = 4  # a range has at most this part of the bytes ahead of its file
+_RANGES_JUDGED = 64
 
 
 def read_in_order(
@@ -62,9 +63,10 @@ class _Ahead:
         self._positions = positions
         self._ahead_bytes = ahead_bytes
         self._waiting: deque[tuple[int, int, list[Range]]] = deque()  # position, bytes, ranges
-        self._num_bytes = 0
-        self._growing: dict[RemoteBin, Range] = {}
-        self._closed_ranges = self._closed_bytes = 0
+        self._seen_bytes = self._used_bytes = 0  # of all windows so far
+        self._growing: dict[RemoteBin, Range] = {}  # not asked for yet, the oldest in front
+        self._begun: dict[RemoteBin, int] = {}  # `_seen_bytes` when each of them began
+        self._asked_ranges = self._asked_bytes = 0
         self._is_told = False
 
     def samples(self) -> Iterator[Sample]:
@@ -72,14 +74,15 @@ class _Ahead:
         self._look_ahead()
         while self._waiting:
             position, num_bytes, ranges = self._waiting.popleft()
+            self._used_bytes += num_bytes
+            for one in ranges:
+                if not one.is_asked:  # the end of what is known, or a window of its own
+                    self._ask(one)
             yield self._samples.sample(position)
-            self._num_bytes -= num_bytes
             for one in ranges:
                 one.windows -= 1
                 if one.windows == 0:
                     one.file.forget(one)
-                    if self._growing.get(one.file) is one:
-                        del self._growing[one.file]
             self._look_ahead()
 
     def close(self) -> None:
@@ -90,59 +93,63 @@ class _Ahead:
                 one.file.forget(one)
 
     def _look_ahead(self) -> None:
-        """Take positions until enough bytes are ahead."""
-        while self._num_bytes < self._ahead_bytes or not self._waiting:
+        """Take positions until enough bytes are ahead, and ask for what comes soon."""
+        while self._seen_bytes - self._used_bytes < self._ahead_bytes or not self._waiting:
             position = next(self._positions, None)
             if position is None:
-                for one in self._growing.values():
-                    one.ask()
-                return
+                break
             try:
                 windows = _windows(*self._samples.place(position))
             except IndexError:  # there is none: said when it is its turn
                 windows = []
+            ranges = [self._place(*one) for one in windows]
             num_bytes = sum(stop - start for _, start, stop in windows)
-            self._waiting.append((position, num_bytes, [self._place(*one) for one in windows]))
-            self._num_bytes += num_bytes
+            self._waiting.append((position, num_bytes, ranges))
+            self._seen_bytes += num_bytes
+        soon = self._used_bytes + self._ahead_bytes // 2
+        while self._growing:
+            file, oldest = next(iter(self._growing.items()))
+            if self._begun[file] > soon:
+                break
+            self._ask(oldest)
 
     def _place(self, file: RemoteBin, start: int, stop: int) -> Range:
-        """Return the range that a window lies in: the last one of its file, grown, or a new one."""
+        """Return the range that a window lies in: the one that its file has, grown, or a new one.
+
+        A range is asked for when it is large, or when its first window comes soon: so it has the
+        time to grow, whatever else is in the blend, and nobody waits for it.
+        """
         last = self._growing.get(file)
-        if last is not None and last.start <= start and stop <= last.stop:
-            last.windows += 1
-            return last
-        touches = last is not None and last.start <= start <= last.stop
-        if last is not None and touches and not last.is_asked:
-            last.stop = stop
-            last.windows += 1
-        else:
+        if last is None or not last.start <= start <= last.stop:
             if last is not None:
-                self._close(last)
+                self._ask(last)
             last = self._growing[file] = Range(file, start, stop)
+            self._begun[file] = self._seen_bytes
             file.announce(last)
-        if last.stop - last.start >= self._range_bytes():
-            last.ask()
+        else:
+            last.stop = max(last.stop, stop)
+            last.windows += 1
+        if last.stop - last.start >= remote_bin.REQUEST_BYTES:
+            self._ask(last)
         return last
 
-    def _range_bytes(self) -> int:
-        share = self._ahead_bytes // (_SMALLEST_SHARE * max(len(self._growing), 1))
-        return min(REQUEST_BYTES, share)
-
-    def _close(self, last: Range) -> None:
-        """Ask for a range that grows no more, and tell once if they are small."""
-        last.ask()
-        self._closed_ranges += 1
-        self._closed_bytes += last.stop - last.start
-        if self._is_told or self._closed_ranges < 64:
+    def _ask(self, one: Range) -> None:
+        """Ask for a range, which grows no more, and tell once if ranges are small."""
+        one.ask()
+        if self._growing.get(one.file) is one:
+            del self._growing[one.file]
+        self._asked_ranges += 1
+        self._asked_bytes += one.stop - one.start
+        if self._is_told or self._asked_ranges < _RANGES_JUDGED:
             return
         self._is_told = True
-        mean = self._closed_bytes // self._closed_ranges
+        mean = self._asked_bytes // self._asked_ranges
         if mean < GOOD_REQUEST_BYTES:
             logger.warning(
                 "%s: the samples lie in ranges of %d KB, and each is a request to the object "
                 'store: that is slow. Order "stable" with a block_length (data.block_length) of '
                 "some hundred samples, %d tokens say, reads ranges of megabytes",
-                last.file.stored.url,
+                one.file.stored.url,
                 max(mean >> 10, 1),
                 1 << 20,
             )
