@@ -138,10 +138,10 @@ class BlendedDataset:
         dataset, index = self.tree.locate(position)
         return dataset, self.starts[dataset] + index
 
-    def place(self, position: int) -> tuple[SampleDataset, int]:
-        """Return the dataset of one position, and the index to give to its `sample`."""
+    def place(self, position: int) -> tuple[SampleDataset, int, int]:
+        """Return the dataset of one position, the index to give to its `sample`, its number."""
         dataset, index = self.locate(position)
-        return self.datasets[dataset], index
+        return self.datasets[dataset], index, dataset
 
     @property
     def is_remote(self) -> bool:

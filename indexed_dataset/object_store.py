@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from .errors import IndexedDatasetError
+from .http_ranges import can_get, get_range
 
 logger = logging.getLogger(__name__)
 
@@ -31,13 +32,18 @@ CONNECT_SECONDS = 10
 READ_SECONDS = 30
 """How long a server may be silent before the request is given up (S3; else the library's own)."""
 
+SIGNED_SECONDS = 3600
+"""How long a signed address of a file is good; it is made anew after half of that."""
+
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotImplementedError, ImportError)
 _FINAL_NAMES = {"NoCredentialsError", "PartialCredentialsError", "NoAuthTokenError"}
 
 Result = TypeVar("Result")
+Content = bytes | bytearray
 
 _lock = threading.Lock()
+_addresses: dict[str, tuple[str, float]] = {}  # URL -> signed address, and when it was signed
 _systems: dict[tuple[int, str], Any] = {}
 
 
@@ -59,6 +65,8 @@ class StoredFile:
     size_bytes: int
     version: str
     """What changes when the content does: the ETag, else the time of the last change."""
+    has_etag: bool = False
+    """Whether `version` is an ETag."""
 
 
 def is_url(path: str | os.PathLike[str]) -> bool:
@@ -112,7 +120,7 @@ def folder_exists(folder: str | os.PathLike[str]) -> bool:
     return bool(patiently(lambda: system.isdir(path), os.fspath(folder), "looking it up"))
 
 
-def read_range(file: StoredFile, start: int, stop: int) -> bytes:
+def read_range(file: StoredFile, start: int, stop: int) -> Content:
     """Return the bytes [start, stop) of a file, all of them.
 
     Raises:
@@ -120,7 +128,7 @@ def read_range(file: StoredFile, start: int, stop: int) -> bytes:
     """
     system, path = file_system(file.url)
 
-    def read() -> bytes:
+    def read() -> Content:
         data = _get(system, path, file, start, stop)
         if len(data) != stop - start:
             raise OSError(f"{len(data)} bytes came instead of {stop - start}")
@@ -208,6 +216,7 @@ def forget_file_systems() -> None:
     """Make file systems anew: credentials or addresses in the environment have changed."""
     with _lock:
         _systems.clear()
+        _addresses.clear()
 
 
 def _new_system(fsspec: Any, scheme: str) -> Any:
@@ -232,28 +241,43 @@ def _new_system(fsspec: Any, scheme: str) -> Any:
 def _stored(url: str, facts: dict[str, Any]) -> StoredFile:
     keys = ("ETag", "etag", "md5", "mtime", "LastModified", "last_modified", "updated", "created")
     version = next((str(facts[key]) for key in keys if facts.get(key)), "")
-    return StoredFile(url, int(facts["size"]), version.strip('"'))
+    has_etag = bool(facts.get("ETag")) and not version.startswith("W/")
+    return StoredFile(url, int(facts["size"]), version.strip('"'), has_etag)
 
 
-def _get(system: Any, path: str, file: StoredFile, start: int, stop: int) -> bytes:
-    """Return a range of a file; S3 is told which version it is to be of."""
-    if not hasattr(system, "_call_s3"):
+def _get(system: Any, path: str, file: StoredFile, start: int, stop: int) -> Content:
+    """Return a range of a file; the server is told which version it is to be of."""
+    address = _address(system, path, file.url)
+    if address is None:
         return bytes(system.cat_file(path, start=start, end=stop))
-    from fsspec.asyn import sync
-
-    async def get() -> bytes:
-        bucket, key, _ = system.split_path(path)
-        answer = await system._call_s3(
-            "get_object",
-            Bucket=bucket,
-            Key=key,
-            Range=f"bytes={start}-{stop - 1}",
-            IfMatch=f'"{file.version}"',
+    try:
+        return get_range(
+            address,
+            file.version if file.has_etag else "",
+            start,
+            stop,
+            connect_seconds=CONNECT_SECONDS,
+            read_seconds=READ_SECONDS,
         )
-        async with answer["Body"] as body:
-            return bytes(await body.read())
+    except FileNotFoundError:
+        raise
+    except OSError:
+        _addresses.pop(file.url, None)  # its signature may have expired
+        raise
 
-    return bytes(sync(system.loop, get))
+
+def _address(system: Any, path: str, url: str) -> str | None:
+    """Return the address that a plain GET reads a file from, signed for S3; None: there is none."""
+    scheme = url.partition("://")[0]
+    if scheme in ("http", "https"):
+        return url if can_get(url) else None
+    if scheme not in ("s3", "s3a") or getattr(system, "anon", False):
+        return None
+    known, since = _addresses.get(url, ("", 0.0))
+    if time.monotonic() - since > SIGNED_SECONDS / 2 or not known:
+        known = system.sign(path, expiration=SIGNED_SECONDS)
+        _addresses[url] = known, time.monotonic()
+    return known if can_get(known) else None
 
 
 def _same(file: StoredFile) -> None:

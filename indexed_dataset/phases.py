@@ -185,8 +185,8 @@ class PhasedBlend:
         placed = self.phase_at(position)
         return placed.blend.locate(position - placed.first_sample)
 
-    def place(self, position: int) -> tuple[SampleDataset, int]:
-        """Return the dataset of a position, and the index to give to its `sample`."""
+    def place(self, position: int) -> tuple[SampleDataset, int, int]:
+        """Return the dataset of a position, the index to give to its `sample`, its number."""
         placed = self.phase_at(position)
         return placed.blend.place(position - placed.first_sample)
 

@@ -12,13 +12,14 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import remote_bin
 from .remote_bin import Range, RemoteBin
 from .sample import OrderedSamples, Sample, Samples, own_arrays
 
 if TYPE_CHECKING:
+    from .orders import Span
     from .samples import SampleDataset
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,18 @@ def items_together(samples: Samples, indices: Sequence[int]) -> list[Sample]:
     return [own_arrays(sample) for sample in read_in_order(samples, indices)]
 
 
+class _Coming(NamedTuple):
+    """A sample whose turn will come."""
+
+    dataset: SampleDataset
+    dataset_id: int
+    spans: Sequence[Span]
+    ranges: list[Range]
+    """Those of remote files that it is read from."""
+    num_bytes: int
+    """Bytes of them that are its own."""
+
+
 class _Ahead:
     """The samples that come next, and the ranges that they lie in."""
 
@@ -62,49 +75,58 @@ class _Ahead:
         self._samples = samples
         self._positions = positions
         self._ahead_bytes = ahead_bytes
-        self._waiting: deque[tuple[int, int, list[Range]]] = deque()  # position, bytes, ranges
+        self._waiting: deque[_Coming] = deque()
         self._seen_bytes = self._used_bytes = 0  # of all windows so far
         self._growing: dict[RemoteBin, Range] = {}  # not asked for yet, the oldest in front
         self._begun: dict[RemoteBin, int] = {}  # `_seen_bytes` when each of them began
         self._asked_ranges = self._asked_bytes = 0
+        self._error: IndexError | None = None
         self._is_told = False
 
     def samples(self) -> Iterator[Sample]:
         """Yield all samples."""
         self._look_ahead()
         while self._waiting:
-            position, num_bytes, ranges = self._waiting.popleft()
-            self._used_bytes += num_bytes
-            for one in ranges:
+            coming = self._waiting.popleft()
+            self._used_bytes += coming.num_bytes
+            for one in coming.ranges:
                 if not one.is_asked:  # the end of what is known, or a window of its own
                     self._ask(one)
-            yield self._samples.sample(position)
-            for one in ranges:
+            sample = coming.dataset.sample_of(coming.spans)
+            sample["dataset_id"] = coming.dataset_id
+            yield sample
+            for one in coming.ranges:
                 one.windows -= 1
                 if one.windows == 0:
                     one.file.forget(one)
             self._look_ahead()
+        if self._error is not None:
+            raise self._error
 
     def close(self) -> None:
         """Fetch nothing more and hold nothing."""
-        for _, _, ranges in self._waiting:
-            for one in ranges:
+        for coming in self._waiting:
+            for one in coming.ranges:
                 one.cancel()
                 one.file.forget(one)
 
     def _look_ahead(self) -> None:
         """Take positions until enough bytes are ahead, and ask for what comes soon."""
         while self._seen_bytes - self._used_bytes < self._ahead_bytes or not self._waiting:
-            position = next(self._positions, None)
+            position = None if self._error is not None else next(self._positions, None)
             if position is None:
                 break
             try:
-                windows = _windows(*self._samples.place(position))
-            except IndexError:  # there is none: said when it is its turn
-                windows = []
-            ranges = [self._place(*one) for one in windows]
-            num_bytes = sum(stop - start for _, start, stop in windows)
-            self._waiting.append((position, num_bytes, ranges))
+                dataset, number, dataset_id = self._samples.place(position)
+                spans = dataset.spans(number)
+            except IndexError as error:  # there is none: said when it is its turn
+                self._error = error
+                break
+            ranges, num_bytes = [], 0
+            for file, start, stop in _windows(dataset, spans):
+                ranges.append(self._place(file, start, stop))
+                num_bytes += stop - start
+            self._waiting.append(_Coming(dataset, dataset_id, spans, ranges, num_bytes))
             self._seen_bytes += num_bytes
         soon = self._used_bytes + self._ahead_bytes // 2
         while self._growing:
@@ -155,10 +177,10 @@ class _Ahead:
             )
 
 
-def _windows(dataset: SampleDataset, number: int) -> list[tuple[RemoteBin, int, int]]:
+def _windows(dataset: SampleDataset, spans: Sequence[Span]) -> list[tuple[RemoteBin, int, int]]:
     """Return what a sample reads from remote files: the file, first byte, byte after the last."""
     found = []
-    for start, stop in dataset.spans(number):
+    for start, stop in spans:
         if start < 0:  # the end-of-document token in front of the split
             continue
         for shard, first, count in dataset.split.parts(start, stop - start):

@@ -177,7 +177,7 @@ class IndexedDataset:
             return np.frombuffer(joined, dtype=self.dtype)
         return np.concatenate([self.read_tokens(start, stop - start) for start, stop in spans])
 
-    def _read_remote(self, start: int, stop: int) -> bytes:
+    def _read_remote(self, start: int, stop: int) -> bytes | bytearray:
         """Return the bytes of the tokens [start, stop)."""
         assert self.remote is not None
         if not 0 <= start <= stop <= self.num_tokens:

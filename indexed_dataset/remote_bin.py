@@ -11,7 +11,7 @@ import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from .object_store import StoredFile, read_range
+from .object_store import Content, StoredFile, read_range
 
 REQUESTS = 16
 """Requests of a process that are under way at the same time."""
@@ -33,7 +33,7 @@ class Range:
         self.stop = stop
         self.windows = 1
         """Windows in it that are still to be read."""
-        self._future: Future[bytes] | None = None
+        self._future: Future[Content] | None = None
 
     @property
     def is_asked(self) -> bool:
@@ -45,7 +45,7 @@ class Range:
         if self._future is None:
             self._future = _threads().submit(read_range, self.file.stored, self.start, self.stop)
 
-    def content(self) -> bytes:
+    def content(self) -> Content:
         """Return its bytes, waiting for them."""
         self.ask()
         assert self._future is not None
@@ -77,7 +77,7 @@ class RemoteBin:
         with contextlib.suppress(ValueError):  # two windows of a sample may lie in one range
             self._ranges.remove(done)
 
-    def read(self, start: int, stop: int) -> bytes:
+    def read(self, start: int, stop: int) -> Content:
         """Return the bytes [start, stop), from a range that was announced or by a request.
 
         Raises:

@@ -44,8 +44,8 @@ class OrderedSamples(Protocol):
     def sample(self, position: int) -> Sample:
         """Return the sample at a position."""
 
-    def place(self, position: int) -> tuple[SampleDataset, int]:
-        """Return the dataset, and the number in it, of the sample at a position."""
+    def place(self, position: int) -> tuple[SampleDataset, int, int]:
+        """Return the dataset of a position, the sample's number in it, and its `dataset_id`."""
 
     @property
     def is_remote(self) -> bool:

@@ -136,8 +136,11 @@ class SampleDataset:
 
     def sample(self, position: int) -> Sample:
         """Return sample `position`; of a stable order any from 0 on, epoch after epoch."""
+        return self.sample_of(self._spans(position))
+
+    def sample_of(self, spans: Sequence[Span]) -> Sample:
+        """Return the sample that `spans` gave the places of."""
         size = self.sequence_length
-        spans = self._spans(position)
         values = self._read(spans)
         num_scored = len(values) - 1
         loss_mask = self._ones
@@ -160,9 +163,9 @@ class SampleDataset:
             self._separate(sample, spans, num_scored)
         return sample
 
-    def place(self, position: int) -> tuple[SampleDataset, int]:
-        """Return itself and the position: what a blend says of one of its positions."""
-        return self, position
+    def place(self, position: int) -> tuple[SampleDataset, int, int]:
+        """Return itself, the position and its number: what a blend says of its positions."""
+        return self, position, self.dataset_id
 
     def cu_seqlens(self, position: int) -> NDArray[np.int32]:
         """Return the bounds of the documents in a sample: int32[num_pieces + 1], from 0 to S.

@@ -13,7 +13,7 @@ import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO, cast
 
-from ..indexed_dataset.object_store import StoredFile, read_range
+from ..indexed_dataset.object_store import Content, StoredFile, read_range
 
 InputFile = str | os.PathLike[str] | StoredFile
 """A local path, or a file of an object store as it was looked up."""
@@ -45,9 +45,9 @@ class _RemoteInput(io.RawIOBase):
         super().__init__()
         self._file = file
         self._position = 0
-        self._held = 0, b""  # its first byte, and the bytes
+        self._held: tuple[int, Content] = (0, b"")  # its first byte, and the bytes
         self._grown = FIRST_BYTES
-        self._next: tuple[int, int, Future[bytes]] | None = None  # first byte, bytes, content
+        self._next: tuple[int, int, Future[Content]] | None = None  # first byte, bytes, content
         self._thread: ThreadPoolExecutor | None = None
 
     def readable(self) -> bool:

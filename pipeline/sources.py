@@ -55,6 +55,8 @@ class SourceFile:
     size_bytes: int
     version: str = ""
     """Of a file in an object store: its ETag, or time of change, when it was found."""
+    has_etag: bool = False
+    """Whether `version` is an ETag."""
 
     @property
     def is_remote(self) -> bool:
@@ -65,7 +67,7 @@ class SourceFile:
     def input(self) -> InputFile:
         """What `open_input` opens."""
         if self.is_remote:
-            return StoredFile(self.path, self.size_bytes, self.version)
+            return StoredFile(self.path, self.size_bytes, self.version, self.has_etag)
         return self.path
 
 
@@ -105,6 +107,7 @@ class _Found:
     language: str
     size_bytes: int
     version: str = ""
+    has_etag: bool = False
 
 
 def _check(source: SourceConfig) -> None:
@@ -240,6 +243,7 @@ def _one(
         language=source.language or language,
         size_bytes=os.path.getsize(path) if stored is None else stored.size_bytes,
         version="" if stored is None else stored.version,
+        has_etag=stored is not None and stored.has_etag,
     )
 
 
@@ -366,6 +370,7 @@ def _name_apart(found: Sequence[_Found]) -> list[SourceFile]:
             language=one.language,
             size_bytes=one.size_bytes,
             version=one.version,
+            has_etag=one.has_etag,
         )
         for index, one in enumerate(found)
     ]

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # The import table of docs/design.md. `lazy`: only inside functions.
 ROOMS: dict[str, dict[str, set[str]]] = {
     "kernels": {"ours": set(), "others": {"numpy", "numba", "llvmlite"}},
-    "indexed_dataset": {"ours": {"kernels"}, "others": {"numpy", "fsspec"}},
+    "indexed_dataset": {"ours": {"kernels"}, "others": {"numpy", "fsspec", "urllib3"}},
     "pipeline": {
         "ours": {"indexed_dataset", "kernels"},
         "others": {
@@ -49,7 +49,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
     },
 }
 LAZY = {
-    "indexed_dataset": {"kernels", "fsspec"},
+    "indexed_dataset": {"kernels", "fsspec", "urllib3"},
     "kernels": set(),
     "pipeline": {"datasets", "fasttext", "ftfy", "ray"},
     "trainer": {"sacrebleu", "rouge_score"},

@@ -225,12 +225,12 @@ class _Windows:
     """(number of the dataset, window of it)."""
 
     def sample(self, position: int) -> Sample:
-        dataset, window = self.place(position)
+        dataset, window, _ = self.place(position)
         return dataset.sample(window)
 
-    def place(self, position: int) -> tuple[SampleDataset, int]:
+    def place(self, position: int) -> tuple[SampleDataset, int, int]:
         group, window = self.windows[position]
-        return self.datasets[group], window
+        return self.datasets[group], window, group
 
     @property
     def is_remote(self) -> bool:
