@@ -165,17 +165,16 @@ def repair(arguments: RepairArguments) -> None:
 
 def init(arguments: InitArguments) -> None:
     """Run `gristmill init`."""
-    sources = (SourceConfig(path="texts/{language}/*.jsonl.zst"),)
+    if arguments.training == "finetune":
+        data = PreprocessConfig(kind="chat", sources=(SourceConfig(path="chats/*.jsonl.zst"),))
+        training = FINETUNING
+    else:
+        data = PreprocessConfig(sources=(SourceConfig(path="texts/{language}/*.jsonl.zst"),))
+        training = PretrainConfig()
     sys.stdout.write(
-        "# gristmill preprocess THIS.toml, then gristmill pretrain THIS.toml\n"
+        f"# gristmill preprocess THIS.toml, then gristmill {arguments.training} THIS.toml\n"
         "# Every setting with its default; delete what you do not change.\n\n"
-        + to_toml(
-            {
-                "run": RunConfig(),
-                "preprocess": PreprocessConfig(sources=sources),
-                "pretrain": PretrainConfig(),
-            }
-        )
+        + to_toml({"run": RunConfig(), "preprocess": data, arguments.training: training})
     )
 
 

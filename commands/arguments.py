@@ -258,6 +258,9 @@ class RepairArguments:
 class InitArguments:
     """Print a config file with every setting, its default and what it means."""
 
+    training: Annotated[Literal["pretrain", "finetune"], arg(name="for")] = "pretrain"
+    """The training that it is for."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DemoArguments:

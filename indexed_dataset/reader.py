@@ -244,9 +244,11 @@ class IndexedDataset:
         """
         digest = hashlib.blake2b(digest_size=16)
         checksums = None if self.manifest is None else self.manifest.checksums
-        if checksums is not None:
+        if self.manifest is not None and checksums is not None:
             digest.update(b"checksums\0")
             digest.update("\n".join((checksums.idx, *checksums.bin)).encode())
+            for name, entry in sorted(self.manifest.side_streams.items()):  # a loss mask is content
+                digest.update("\n".join(("\0" + name, *entry.blocks)).encode())
             return digest.hexdigest()
         digest.update(b"foreign\0%d\0" % self._index.bin_bytes)
         with open(self._paths.idx, "rb") as stream:

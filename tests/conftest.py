@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,7 +31,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # the parent of the xdist workers, or a run without
         from gristmill.kernels import warm_kernels
 
-        warm_kernels()
+        # The largest kernels in a process of their own; here they are then read from the cache.
+        program = "from gristmill.kernels import warm_kernels as warm\n" + "\n".join(
+            f"warm({kind!r})" for kind in ("byte_level", "sentencepiece", "unigram", "wordpiece")
+        )
+        with subprocess.Popen([sys.executable, "-c", program]):
+            warm_kernels()
 
 
 @pytest.fixture(scope="session")

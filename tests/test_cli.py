@@ -12,7 +12,7 @@ import pytest
 
 from gristmill.cli import COMMANDS, main, parse
 from gristmill.commands.arguments import PreprocessArguments
-from gristmill.commands.training_arguments import PretrainArguments
+from gristmill.commands.training_arguments import FinetuneArguments, PretrainArguments
 from gristmill.config import ConfigError
 
 
@@ -165,11 +165,12 @@ def test_a_file_that_does_not_exist_is_named(tmp_path: Path) -> None:
 
 
 def test_init_prints_a_config_that_reads_back(tmp_path: Path) -> None:
-    done = gristmill("init")
-    (tmp_path / "c.toml").write_text(done.stdout)
+    for training, default in (("pretrain", PretrainArguments()), ("finetune", FinetuneArguments())):
+        done = gristmill("init", "--for", training)
+        (tmp_path / "c.toml").write_text(done.stdout)
 
-    arguments = parse("pretrain", [str(tmp_path / "c.toml")])
-
-    assert done.returncode == 0
-    assert arguments.config == PretrainArguments().config
-    assert "# " in done.stdout
+        assert done.returncode == 0
+        assert "# " in done.stdout
+        assert parse(training, [str(tmp_path / "c.toml")]).config == default.config
+        kind = parse("preprocess", [str(tmp_path / "c.toml")]).config.kind
+        assert kind == ("chat" if training == "finetune" else "text")

@@ -8,7 +8,9 @@ tokens reaches on the same tokens: p(id) = (count + 1) / (num_tokens + vocab_siz
 
 from __future__ import annotations
 
+import logging
 import math
+import time
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -26,7 +28,11 @@ from .model import Transformer
 from .places import document_places
 from .sharding import gather_nothing
 
+logger = logging.getLogger(__name__)
+
 _COUNT_CHUNK_TOKENS = 8 << 20
+SECONDS_BETWEEN_LINES = 15.0
+"""How often a long evaluation says how far it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +107,7 @@ def evaluate(
     # Columns: tokens, nll, nll of the unigram model, bytes. float64 is exact for the counts.
     sums = np.zeros((len(names), 4))
     mine = windows[grid.data.rank :: grid.data.size]
-    for part in _parts(mine, batch_size):
+    for part in _parts(mine, batch_size, is_main=grid.is_main):
         samples = [validation[names[group]].sample(window) for group, window in part]
         batch = read_batch(
             samples,
@@ -207,8 +213,16 @@ def _mask_number(name: str, window: int) -> int:
     return -1 - (zlib.crc32(name.encode()) << 30 | window)
 
 
-def _parts(items: list[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:
+def _parts(
+    items: list[tuple[int, int]], size: int, *, is_main: bool
+) -> Iterator[list[tuple[int, int]]]:
+    """Yield the windows by batches; say now and then how far they are."""
+    begun = told = time.monotonic()
     for start in range(0, len(items), size):
+        now = time.monotonic()
+        if start and is_main and now - told >= SECONDS_BETWEEN_LINES:
+            told, left = now, (now - begun) / start * (len(items) - start)
+            logger.info("scored %d of %d windows, about %.0f s left", start, len(items), left)
         yield items[start : start + size]
 
 
