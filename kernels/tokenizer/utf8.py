@@ -23,7 +23,7 @@ def first_invalid(data: Any, begin: Any, end: Any) -> Any:
         if at - begin >= 3 and end - at > 64 and utf8_errors64(data, at) == _0:
             at += 64
             continue
-        # One character after the other: the first ones, the last ones, and where something is wrong.
+        # One character after the other: the first, the last, and where something is wrong.
         for back in range(1, 4):
             if at - back >= begin and data[at - back] >= 0xC0:
                 at -= back  # a character that may go on here
