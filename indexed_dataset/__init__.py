@@ -38,10 +38,12 @@ from .manifest import SideStreamEntry as SideStreamEntry
 from .masked import Masking as Masking
 from .megatron_blend import MegatronBlend as MegatronBlend
 from .megatron_order import MegatronOptions as MegatronOptions
+from .object_store import ObjectStoreError as ObjectStoreError
 from .paths import find_prefixes as find_prefixes
 from .paths import shard_name as shard_name
 from .phases import Phase as Phase
 from .phases import PhasedBlend as PhasedBlend
+from .read_ahead import read_in_order as read_in_order
 from .reader import IndexedDataset as IndexedDataset
 from .samples import Sample as Sample
 from .samples import SampleDataset as SampleDataset

@@ -15,7 +15,8 @@ from fractions import Fraction
 from .caps import CappedBlend
 from .errors import IndexedDatasetError
 from .megatron_blend import MegatronBlend
-from .samples import Sample, SampleDataset, own_arrays
+from .read_ahead import items_together
+from .samples import Sample, SampleDataset
 from .split import require_same_tokenizer
 from .weights import temperature_weights
 
@@ -119,7 +120,7 @@ class BlendedDataset:
 
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
         """Return samples that share no array; what a PyTorch DataLoader asks a dataset for."""
-        return [own_arrays(self[index]) for index in indices]
+        return items_together(self, indices)
 
     def sample(self, position: int) -> Sample:
         """Return the sample at any position from 0 on; `dataset_id` is its dataset's number.
@@ -136,6 +137,16 @@ class BlendedDataset:
         """Return (dataset, index to give to its `sample`) of one position."""
         dataset, index = self.tree.locate(position)
         return dataset, self.starts[dataset] + index
+
+    def place(self, position: int) -> tuple[SampleDataset, int]:
+        """Return the dataset of one position, and the index to give to its `sample`."""
+        dataset, index = self.locate(position)
+        return self.datasets[dataset], index
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether any dataset has shards in an object store."""
+        return any(dataset.is_remote for dataset in self.datasets)
 
     def consumed(self, num_samples: int) -> list[int]:
         """Return the samples each dataset has given after the first `num_samples` of the blend.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .errors import IndexedDatasetError, PrefixNotFoundError
+from .object_store import folder_exists, is_url, join_path, list_files
 
 SUFFIXES = (".bin", ".idx", ".json", ".origin")
 
@@ -50,7 +51,7 @@ def shard_name(group: str, shard: int, num_shards: int) -> str:
 
 
 def find_prefixes(folder: str | os.PathLike[str]) -> dict[str, list[str]]:
-    """Return the prefixes of a folder by group, groups and shards in order.
+    """Return the prefixes of a folder (or of one in an object store) by group, all in order.
 
     Example: {"deu_Latn": ["d/deu_Latn"], "eng_Latn": ["d/eng_Latn-00000-of-00002",
     "d/eng_Latn-00001-of-00002"]}.
@@ -59,16 +60,16 @@ def find_prefixes(folder: str | os.PathLike[str]) -> dict[str, list[str]]:
         PrefixNotFoundError: no such folder, or a shard is missing.
         IndexedDatasetError: a group exists both whole and in shards, or with two shard counts.
     """
-    root = Path(folder)
-    if not root.is_dir():
+    root = folder if is_url(folder) else Path(folder)
+    if not folder_exists(root):
         raise PrefixNotFoundError(
             f"there is no folder {root}. Give the folder that holds the .bin and .idx files"
         )
     numbered: dict[str, dict[tuple[int, int], str]] = {}
-    for path in sorted(root.glob("*.idx")):
-        shard = _SHARD.fullmatch(path.name[: -len(".idx")])
-        group, key = (shard[1], (int(shard[2]), int(shard[3]))) if shard else (path.stem, (0, 1))
-        numbered.setdefault(group, {})[key] = strip_suffix(path)
+    for stem in _indices(root):
+        shard = _SHARD.fullmatch(stem)
+        group, key = (shard[1], (int(shard[2]), int(shard[3]))) if shard else (stem, (0, 1))
+        numbered.setdefault(group, {})[key] = join_path(root, stem)
     for group, shards in numbered.items():
         counts = {count for _, count in shards}
         if len(counts) > 1 or len({number for number, _ in shards}) < len(shards):
@@ -85,3 +86,12 @@ def find_prefixes(folder: str | os.PathLike[str]) -> dict[str, list[str]]:
                 f"({len(missing)} in all) are missing. Copy or write them again"
             )
     return {group: [shards[key] for key in sorted(shards)] for group, shards in numbered.items()}
+
+
+def _indices(folder: str | os.PathLike[str]) -> list[str]:
+    """Return the names of the .idx files in a folder, without suffix, sorted."""
+    if is_url(folder):
+        names = [name for name in list_files(os.fspath(folder)) if "/" not in name]
+    else:
+        names = os.listdir(folder)
+    return sorted(name[: -len(".idx")] for name in names if name.endswith(".idx"))

@@ -23,7 +23,8 @@ from typing import Literal, cast
 
 from .blend import BlendedDataset, Epochs
 from .errors import IndexedDatasetError, UnknownOrderError
-from .samples import Documents, Sample, SampleDataset, own_arrays
+from .read_ahead import items_together
+from .samples import Documents, Sample, SampleDataset
 from .split import PrefixLike, TokenSplit
 from .state import BlendState, SourceState, tokens_per_sample
 
@@ -168,7 +169,7 @@ class PhasedBlend:
 
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
         """Return samples that share no array; what a PyTorch DataLoader asks a dataset for."""
-        return [own_arrays(self[index]) for index in indices]
+        return items_together(self, indices)
 
     def sample(self, position: int) -> Sample:
         """Return the sample at a position; `dataset_id` is its source's number.
@@ -183,6 +184,16 @@ class PhasedBlend:
         """Return (source, index to give to the `sample` of its dataset in this phase)."""
         placed = self.phase_at(position)
         return placed.blend.locate(position - placed.first_sample)
+
+    def place(self, position: int) -> tuple[SampleDataset, int]:
+        """Return the dataset of a position, and the index to give to its `sample`."""
+        placed = self.phase_at(position)
+        return placed.blend.place(position - placed.first_sample)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether any dataset of any phase has shards in an object store."""
+        return any(placed.blend.is_remote for placed in self.phases)
 
     def phase_at(self, position: int) -> PlacedPhase:
         """Return the phase that a position lies in."""

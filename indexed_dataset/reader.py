@@ -28,9 +28,12 @@ from .errors import (
 from .index import Index
 from .manifest import DatasetManifest
 from .manifest_fields import shown
+from .object_store import is_url
 from .open_files import Descriptor, Reopenable
 from .origins import read_origins
 from .paths import PrefixPaths, prefix_paths, strip_suffix
+from .remote_bin import RemoteBin
+from .remote_prefix import RemotePrefix
 
 _REMEDY = "Copy or write the dataset again"
 
@@ -39,12 +42,15 @@ class IndexedDataset:
     """The sequences of one prefix, by number: `len(dataset)`, `dataset[i]`, `dataset.get(...)`.
 
     Args:
-        prefix: path without suffix (with .bin, .idx or .json is understood too).
+        prefix: path without suffix (with .bin, .idx or .json is understood too), or a URL of an
+            object store (`s3://bucket/data/eng_Latn`): index and manifest are copied once into a
+            cache (`store_cache.py`), tokens are read by ranges; `read_in_order` reads them ahead.
 
     Raises:
         PrefixNotFoundError: .idx or .bin is missing.
         NotAnIndexError, UnsupportedVersionError, CorruptIndexError: the .idx is not usable.
         TruncatedDataError: the .bin is shorter or longer than the index says.
+        ObjectStoreError: the object store does not answer.
         ManifestError: the .json is damaged or belongs to another dataset.
 
     Arrays of tokens that come back are the caller's own. Threads may read at the same time. Pickles
@@ -54,13 +60,24 @@ class IndexedDataset:
 
     def __init__(self, prefix: str | os.PathLike[str]) -> None:
         self.prefix = strip_suffix(prefix)
-        self._paths = prefix_paths(prefix)
+        self._remote_files = RemotePrefix(self.prefix) if is_url(self.prefix) else None
+        self.remote: RemoteBin | None = None
+        """The .bin, where it lies in an object store."""
+        if self._remote_files is None:
+            self._paths = prefix_paths(prefix)
+        else:
+            self._paths = self._remote_files.paths
+            self.remote = self._remote_files.bin
         try:
             self._index = Index(self._paths.idx)
-            bin_bytes = os.stat(self._paths.bin).st_size
+            bin_bytes = (
+                os.stat(self._paths.bin).st_size
+                if self.remote is None
+                else self.remote.stored.size_bytes
+            )
         except FileNotFoundError as error:
             raise self._not_found(Path(error.filename)) from None
-        _check_bin_size(self._paths, bin_bytes, self._index.bin_bytes)
+        _check_bin_size(f"{self.prefix}.bin", bin_bytes, self._index.bin_bytes)
         self.dtype: np.dtype[Any] = self._index.header.dtype
         """The dtype of the tokens in the file."""
         self.num_tokens = self._index.bin_bytes // self.dtype.itemsize
@@ -120,8 +137,12 @@ class IndexedDataset:
                 f"{self.prefix}: the tokens {start} to {start + num_tokens} were asked for, but "
                 f"there are {self.num_tokens}"
             )
-        tokens = np.empty(num_tokens, dtype=self.dtype)
         position = start * self.dtype.itemsize
+        if self.remote is not None:
+            return np.frombuffer(
+                bytearray(self._read_remote(start, start + num_tokens)), self.dtype
+            )
+        tokens = np.empty(num_tokens, dtype=self.dtype)
         file = self._bin.get()
         count = os.preadv(file.number, [tokens.data], position) if num_tokens else 0
         if count < tokens.nbytes:  # one call reads at most 2 GiB
@@ -134,6 +155,9 @@ class IndexedDataset:
         What `read_tokens` does for each, in a quarter of the time for short ones. The array is
         read-only. Raises the same errors.
         """
+        if self.remote is not None:
+            joined = b"".join([self._read_remote(start, stop) for start, stop in spans])
+            return np.frombuffer(joined, dtype=self.dtype)
         itemsize, file = self._itemsize, self._bin.get()
         try:
             if len(spans) == 1:
@@ -152,6 +176,16 @@ class IndexedDataset:
         if whole:
             return np.frombuffer(joined, dtype=self.dtype)
         return np.concatenate([self.read_tokens(start, stop - start) for start, stop in spans])
+
+    def _read_remote(self, start: int, stop: int) -> bytes:
+        """Return the bytes of the tokens [start, stop)."""
+        assert self.remote is not None
+        if not 0 <= start <= stop <= self.num_tokens:
+            raise IndexedDatasetError(
+                f"{self.prefix}: the tokens {start} to {stop} were asked for, but there are "
+                f"{self.num_tokens}"
+            )
+        return self.remote.read(start * self._itemsize, stop * self._itemsize)
 
     def _read_rest(self, file: Descriptor, buffer: memoryview, position: int) -> None:
         while buffer:
@@ -224,13 +258,14 @@ class IndexedDataset:
         None if the dataset has no PREFIX.origin.
         """
         number = self._number(index, self.num_documents, "document")
-        if self.manifest is None or not self._paths.origin.exists():
+        path = self.local_file(".origin")
+        if self.manifest is None or not path.exists():
             return None
-        ((file, offset),) = read_origins(self._paths.origin, self.num_documents, number, 1).tolist()
+        ((file, offset),) = read_origins(path, self.num_documents, number, 1).tolist()
         files = self.manifest.origin_files
         if not 0 <= file < len(files):
             raise IndexedDatasetError(
-                f"{self._paths.origin}: document {number} came from file {file}, but the manifest "
+                f"{path}: document {number} came from file {file}, but the manifest "
                 f"lists {len(files)}. {_REMEDY}"
             )
         return files[file], offset
@@ -256,8 +291,21 @@ class IndexedDataset:
                 digest.update(chunk)
         for piece in range(64):
             position = max(self._index.bin_bytes - 4096, 0) * piece // 63
-            digest.update(os.pread(self._bin.get().number, 4096, position))
+            if self.remote is not None:
+                end = min(position + 4096, self._index.bin_bytes)
+                digest.update(self.remote.read(position, end))
+            else:
+                digest.update(os.pread(self._bin.get().number, 4096, position))
         return digest.hexdigest()
+
+    def local_file(self, suffix: str) -> Path:
+        """Return the path of a file of the prefix; of one in a store, of a copy made for it.
+
+        It need not exist: then there is no such file in the store either.
+        """
+        if self._remote_files is not None:
+            return self._remote_files.copy(suffix)
+        return Path(self.prefix + suffix)
 
     def close(self) -> None:
         """Close the files; the next read opens them again."""
@@ -324,14 +372,14 @@ class IndexedDataset:
 def _open_bin(paths: PrefixPaths, described: int) -> Descriptor:
     """Open the .bin; not a method, so that a dataset that is dropped is closed at once."""
     file = Descriptor(paths.bin)
-    _check_bin_size(paths, os.fstat(file.number).st_size, described)
+    _check_bin_size(str(paths.bin), os.fstat(file.number).st_size, described)
     return file
 
 
-def _check_bin_size(paths: PrefixPaths, size: int, described: int) -> None:
+def _check_bin_size(path: str, size: int, described: int) -> None:
     if size != described:
         state = "cut off" if size < described else "of another dataset"
         raise TruncatedDataError(
-            f"{paths.bin} has {size} bytes, but {paths.idx.name} describes {described}: it is "
+            f"{path} has {size} bytes, but the .idx beside it describes {described}: it is "
             f"{state}. {_REMEDY}"
         )

@@ -1,19 +1,6 @@
 """Samples of one split: a sample's number in, arrays of `sequence_length` out.
 
-    tokens, labels: int64[S]    labels[j] is the token after tokens[j]: they are shifted here, as
-                                Megatron's dataset does. Hugging Face models shift by themselves:
-                                give them `tokens` as labels, with -100 where loss_mask is 0.
-    loss_mask: float32[S]       1 where the label counts. By position, never by token value; 0 also
-                                where the side stream `loss_mask` of the dataset, if any, has 0 for
-                                the label.
-    position_ids: int64[S]      place in the sample, or in the document (documents="separate").
-    dataset_id: int             number of the dataset in a blend.
-    cu_seqlens: int32[S + 1]    documents="separate" only: bounds of the documents in the sample,
-                                filled up with S so that samples can be stacked.
-
-A sample's tokens and labels are its own and may be changed. A loss_mask or position_ids that
-every sample has alike is one array for all: it is read-only, so changing it in place is an error;
-copy it first. A PyTorch DataLoader, which warns of read-only arrays, is given copies.
+What a sample holds stands in `sample.py`.
 """
 
 from __future__ import annotations
@@ -21,7 +8,7 @@ from __future__ import annotations
 import logging
 import operator
 from collections.abc import Sequence
-from typing import Any, Literal, NotRequired, TypedDict, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +18,8 @@ from .errors import IndexedDatasetError, UnknownOrderError
 from .loss_masks import find_loss_masks
 from .megatron_order import MegatronOptions, MegatronOrder
 from .orders import EOD_BEFORE_SPLIT, SampleOrder, Span
+from .read_ahead import items_together
+from .sample import Sample as Sample
 from .sequential import SequentialOrder
 from .split import PrefixLike, TokenSplit
 from .stable import StableOrder
@@ -39,25 +28,6 @@ logger = logging.getLogger(__name__)
 
 Order = Literal["stable", "best_fit", "sequential", "megatron"]
 Documents = Literal["joined", "separate"]
-
-
-class Sample(TypedDict):
-    """What a trainer gets; the module's docstring has shapes and meaning."""
-
-    tokens: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    loss_mask: NDArray[np.float32]
-    position_ids: NDArray[np.int64]
-    dataset_id: int
-    cu_seqlens: NotRequired[NDArray[np.int32]]
-
-
-def own_arrays(sample: Sample) -> Sample:
-    """Return a sample with copies of the arrays that it shares with others."""
-    return {  # type: ignore[return-value] # the keys are those of the sample
-        key: value.copy() if isinstance(value, np.ndarray) and not value.flags.writeable else value
-        for key, value in sample.items()
-    }
 
 
 class SampleDataset:
@@ -162,7 +132,7 @@ class SampleDataset:
 
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
         """Return samples that share no array; what a PyTorch DataLoader asks a dataset for."""
-        return [own_arrays(self[index]) for index in indices]
+        return items_together(self, indices)
 
     def sample(self, position: int) -> Sample:
         """Return sample `position`; of a stable order any from 0 on, epoch after epoch."""
@@ -190,6 +160,10 @@ class SampleDataset:
             self._separate(sample, spans, num_scored)
         return sample
 
+    def place(self, position: int) -> tuple[SampleDataset, int]:
+        """Return itself and the position: what a blend says of one of its positions."""
+        return self, position
+
     def cu_seqlens(self, position: int) -> NDArray[np.int32]:
         """Return the bounds of the documents in a sample: int32[num_pieces + 1], from 0 to S.
 
@@ -210,6 +184,11 @@ class SampleDataset:
     def name(self) -> str:
         """Name of the group, e.g. eng_Latn."""
         return self.split.name
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether any of its shards lies in an object store."""
+        return self.split.is_remote
 
     @property
     def num_tokens(self) -> int:

@@ -8,7 +8,6 @@ one; the manifest holds its dtype and checksums; merging and dividing take it al
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,7 +37,7 @@ class SideStream:
                 f"{dataset.prefix} has no side stream {name!r}; it has "
                 f"{', '.join(sorted(entries)) or 'none'}. Write the dataset with it"
             )
-        self.path = Path(dataset.prefix + entries[name].suffix)
+        self.path = dataset.local_file(entries[name].suffix)
         self.dtype = np.dtype(entries[name].dtype)
         self.num_tokens = dataset.num_tokens
         try:

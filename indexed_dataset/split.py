@@ -61,6 +61,11 @@ class TokenSplit:
         return self.num_tokens * manifest_repeat(self.name, self.manifests)
 
     @property
+    def is_remote(self) -> bool:
+        """Whether any shard lies in an object store."""
+        return any(shard.remote is not None for shard in self.shards)
+
+    @property
     def name(self) -> str:
         """The group's name: from the manifest, else the file name of the first shard."""
         group = self.manifests[0].group if self.manifests else None

@@ -125,7 +125,7 @@ def _compile_byte_level() -> None:
         np.int64(0),
         empty_tables(),
         known,
-        piece_memo.new_memo(1, 1, 16),
+        piece_memo.new_memo(2, 2, 16),
         new_scratch(1),
         new_lanes(),
         *warm_tables.no_ids(),

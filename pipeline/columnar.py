@@ -22,6 +22,7 @@ from .batches import (
 )
 from .documents import ROW_GROUP_TEXT_BYTES
 from .formats import WHOLE_ROW
+from .input_files import open_input
 from .sources import SourceFile
 
 _DAMAGE = (pa.ArrowException, OSError)
@@ -35,7 +36,7 @@ def parquet_pieces(file: SourceFile, unit_bytes: int) -> list[Piece]:
         ValueError: the text column or a column to carry through is not in the file.
     """
     try:
-        metadata = pq.read_metadata(file.path)
+        metadata = pq.read_metadata(_for_arrow(file))
         schema = metadata.schema.to_arrow_schema()
     except _DAMAGE as error:
         _reraise(error)
@@ -57,7 +58,7 @@ def read_parquet(piece: Piece) -> Iterator[ReadBatch]:
     """Yield the documents of some row groups of a Parquet file."""
     file = piece.file
     try:
-        parquet = pq.ParquetFile(file.path, pre_buffer=False)
+        parquet = pq.ParquetFile(_for_arrow(file), pre_buffer=False)
         schema = parquet.schema_arrow
     except _DAMAGE as error:
         _reraise(error)
@@ -96,7 +97,7 @@ def read_arrow(piece: Piece) -> Iterator[ReadBatch]:
     file = piece.file
     row = 0
     try:
-        with pa.memory_map(file.path) as mapped:
+        with _for_ipc(file) as mapped:
             try:
                 reader = pa.ipc.open_file(mapped)
                 batches = (reader.get_batch(n) for n in range(reader.num_record_batches))
@@ -265,6 +266,17 @@ def _wanted_columns(file: SourceFile, schema: pa.Schema) -> list[str]:
         return list(schema.names)
     keys = (source.text_key, source.id_key, *source.language_keys, *source.columns)
     return [key for key in dict.fromkeys(keys) if key in schema.names]
+
+
+def _for_arrow(file: SourceFile) -> Any:
+    """Return what Arrow opens: the path, or a file of an object store."""
+    return open_input(file.input) if file.is_remote else file.path
+
+
+def _for_ipc(file: SourceFile) -> Any:
+    if file.is_remote:
+        return pa.PythonFile(open_input(file.input), mode="r")
+    return pa.memory_map(file.path)
 
 
 def _reraise(error: Exception) -> None:

@@ -35,6 +35,7 @@ from .evaluation_files import find_evaluations
 from .evaluation_index import EvaluationIndex, IndexArguments, window_weights, write_index
 from .executors import Executor
 from .filter_config import FilterConfig
+from .input_files import open_input
 from .progress import Progress
 from .stage import Marker, Stage, Unit, UnitResult, finished_units, run_stage
 from .text_column import read_all_rows, text_arrays
@@ -118,7 +119,7 @@ def check_decontamination(config: DecontaminationConfig) -> None:
             "(one match is enough) to 1"
         )
     for one in find_evaluations(config.evaluations):
-        with open(one.file.path, "rb"):
+        with open_input(one.file.input):
             pass
 
 

@@ -17,6 +17,7 @@ from pyarrow import ipc
 
 from .config import SourceConfig
 from .decontamination_config import EvaluationConfig
+from .input_files import open_input
 from .lines import DamagedFileError, read_lines, split_lines
 from .sources import SourceFile, find_files
 
@@ -38,7 +39,7 @@ class EvaluationFile:
     def digest(self) -> str:
         """Return 32 hex digits of the content, the name, and the fields that are looked at."""
         digest = hashlib.blake2b(repr((self.name, self.fields)).encode(), digest_size=16)
-        with open(self.file.path, "rb") as file:
+        with open_input(self.file.input) as file:
             while piece := file.read(1 << 20):
                 digest.update(piece)
         return digest.hexdigest()
@@ -91,18 +92,19 @@ def read_rows(evaluation: EvaluationFile) -> Iterator[tuple[int, list[str]]]:
 
 def _rows(file: SourceFile) -> Iterator[tuple[int, Any]]:
     if file.format == "parquet":
-        with pq.ParquetFile(file.path) as table:
+        with open_input(file.input) as opened, pq.ParquetFile(opened) as table:
             batches = table.iter_batches(BATCH_ROWS)
             yield from enumerate(row for batch in batches for row in batch.to_pylist())
     elif file.format == "arrow":
-        yield from enumerate(row for batch in _arrow_batches(file.path) for row in batch)
+        yield from enumerate(row for batch in _arrow_batches(file) for row in batch)
     else:
         yield from _lines(file)
 
 
-def _arrow_batches(path: str) -> Iterator[list[dict[str, Any]]]:
-    with open(path, "rb") as file:
-        is_file = file.read(6) == b"ARROW1"
+def _arrow_batches(file: SourceFile) -> Iterator[list[dict[str, Any]]]:
+    with open_input(file.input) as opened:
+        is_file = opened.read(6) == b"ARROW1"
+    path = open_input(file.input) if file.is_remote else file.path
     if is_file:
         reader = ipc.open_file(path)
         for number in range(reader.num_record_batches):
@@ -116,7 +118,7 @@ def _arrow_batches(path: str) -> Iterator[list[dict[str, Any]]]:
 def _lines(file: SourceFile) -> Iterator[tuple[int, Any]]:
     number = -1
     try:
-        for block in read_lines(file.path, file.compression):
+        for block in read_lines(file.input, file.compression):
             if block.skipped_bytes:
                 raise ValueError(
                     f"{file.path}: a line has {block.skipped_bytes:,} bytes, more than can be "
@@ -142,7 +144,7 @@ def _lines(file: SourceFile) -> Iterator[tuple[int, Any]]:
 
 
 def _array(file: SourceFile) -> list[Any]:
-    parts = [block.data + b"\n" for block in read_lines(file.path, file.compression)]
+    parts = [block.data + b"\n" for block in read_lines(file.input, file.compression)]
     rows = msgspec.json.decode(b"".join(parts))
     return rows if isinstance(rows, list) else [rows]
 

@@ -63,7 +63,7 @@ def jsonl_blocks(piece: Piece) -> Iterator[LineBlock | ReadBatch]:
     """Yield blocks of lines for a `JsonBlockReader`, and as a batch what is no line: damage."""
     file = piece.file
     try:
-        yield from read_lines(file.path, file.compression, piece.start, piece.end)
+        yield from read_lines(file.input, file.compression, piece.start, piece.end)
     except DamagedFileError as error:
         builder = BatchBuilder(file.source.columns)
         builder.documents_in += 1

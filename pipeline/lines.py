@@ -11,11 +11,13 @@ import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 import zstandard
+
+from ..indexed_dataset.object_store import ObjectStoreError, StoredFile
+from .input_files import InputFile, input_size, open_input
 
 Compression = Literal["", "gzip", "zstd"]
 
@@ -55,7 +57,7 @@ class LineBlock:
 
 
 def read_lines(
-    path: str | os.PathLike[str],
+    path: InputFile,
     compression: Compression,
     start: int = 0,
     end: int | None = None,
@@ -73,8 +75,8 @@ def read_lines(
     if compression:
         offset, chunks = 0, _decompressed(path, compression)
     else:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
+        size = input_size(path)
+        with open_input(path) as file:
             offset = _line_start(file, start, size)
             stop = size if end is None else _line_start(file, end, size)
         chunks = _plain(path, offset, stop)
@@ -154,26 +156,26 @@ def _line_start(file: Any, position: int, size: int) -> int:
     return size
 
 
-def _plain(path: str | os.PathLike[str], start: int, stop: int) -> Iterator[tuple[bytes, int]]:
-    with open(path, "rb") as file:
+def _plain(path: InputFile, start: int, stop: int) -> Iterator[tuple[bytes, int]]:
+    with open_input(path) as file:
         file.seek(start)
         while start < stop and (chunk := file.read(min(CHUNK_BYTES, stop - start))):
             start += len(chunk)
             yield chunk, len(chunk)
 
 
-def _decompressed(
-    path: str | os.PathLike[str], compression: Compression
-) -> Iterator[tuple[bytes, int]]:
+def _decompressed(path: InputFile, compression: Compression) -> Iterator[tuple[bytes, int]]:
     """Yield (decompressed bytes, compressed bytes used up) of the whole file."""
-    if os.path.getsize(path) == 0:
+    if input_size(path) == 0:
         return
-    with pa.OSFile(os.fspath(path)) as file:
+    with _arrow_file(path) as file:
         stream = pa.CompressedInputStream(file, compression)
         produced = position = 0
         while True:
             try:
                 chunk = stream.read(CHUNK_BYTES)
+            except ObjectStoreError:
+                raise
             except (OSError, pa.ArrowException):
                 break
             if not chunk:
@@ -183,6 +185,12 @@ def _decompressed(
             yield chunk, used
     for chunk in _salvaged(path, compression, produced):
         yield chunk, 0
+
+
+def _arrow_file(path: InputFile) -> Any:
+    if isinstance(path, StoredFile):
+        return pa.PythonFile(open_input(path), mode="r")
+    return pa.OSFile(os.fspath(path))
 
 
 class _Decoder:
@@ -213,12 +221,12 @@ class _Decoder:
         return self._frame is None
 
 
-def _salvaged(path: str | os.PathLike[str], compression: Compression, skip: int) -> Iterator[bytes]:
+def _salvaged(path: InputFile, compression: Compression, skip: int) -> Iterator[bytes]:
     """Yield what can be decompressed after the first `skip` bytes, then raise."""
-    size = Path(path).stat().st_size
+    size = input_size(path)
     position, problem = _find_damage(path, compression)
     decoder = _Decoder(compression)
-    with open(path, "rb") as file:
+    with open_input(path) as file:
         try:
             while True:
                 # Byte by byte near the damage: a failing call returns nothing of what it decoded.
@@ -242,10 +250,10 @@ def _salvaged(path: str | os.PathLike[str], compression: Compression, skip: int)
 _STEP_BYTES = 1 << 16
 
 
-def _find_damage(path: str | os.PathLike[str], compression: Compression) -> tuple[int | None, str]:
+def _find_damage(path: InputFile, compression: Compression) -> tuple[int | None, str]:
     """Return the place of the step that cannot be decompressed (None: there is none) and why."""
     decoder = _Decoder(compression)
-    with open(path, "rb") as file:
+    with open_input(path) as file:
         position = 0
         while data := file.read(_STEP_BYTES):
             try:

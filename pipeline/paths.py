@@ -24,7 +24,7 @@ def match_glob(path: str) -> tuple[str, list[tuple[str, str]]]:
     root = os.sep.join(fixed[: len(parts) - 1]) or os.sep
     pattern = os.path.relpath(path, root)
     names = glob.glob(pattern.replace("{language}", "*"), root_dir=root, recursive=True)
-    language = re.compile(_as_regex(pattern)) if "{language}" in pattern else None
+    language = re.compile(glob_regex(pattern)) if "{language}" in pattern else None
     matches = []
     for name in sorted(set(names)):
         if not os.path.isfile(os.path.join(root, name)):
@@ -80,7 +80,7 @@ def not_found(path: str) -> str:
     return f"{path}: {kind}; {hint}"
 
 
-def _as_regex(pattern: str) -> str:
+def glob_regex(pattern: str) -> str:
     """Return the regular expression of a glob with `{language}` in it (twice: the same one)."""
     tokens = re.split(r"(\*\*/|\*\*|\*|\?|\[!?[^\]]+\]|\{language\})", pattern)
     seen = False

@@ -23,7 +23,7 @@ def read_text(piece: Piece) -> Iterator[ReadBatch]:
     builder = BatchBuilder(file.source.columns)
     collector = _Collector(builder, file.source.text_unit)
     try:
-        for block in read_lines(file.path, file.compression, piece.start, piece.end):
+        for block in read_lines(file.input, file.compression, piece.start, piece.end):
             builder.input_bytes += block.input_bytes
             for offset, line in _lines(block):
                 collector.add(offset, line)

@@ -12,11 +12,12 @@ import itertools
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from ..indexed_dataset.object_store import StoredFile, folder_exists, is_url, join_path
 from . import huggingface
 from .config import SourceConfig
 from .documents import DOCUMENT_FIELDS
@@ -28,7 +29,9 @@ from .formats import (
     is_surely_documents,
     supported,
 )
+from .input_files import InputFile
 from .paths import is_pattern, match_glob, not_found, walk
+from .remote_paths import match_url
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +53,20 @@ class SourceFile:
     language: str
     """Language of all its documents as the input has it; "": each document says its own."""
     size_bytes: int
+    version: str = ""
+    """Of a file in an object store: its ETag, or time of change, when it was found."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it lies in an object store."""
+        return is_url(self.path)
+
+    @property
+    def input(self) -> InputFile:
+        """What `open_input` opens."""
+        if self.is_remote:
+            return StoredFile(self.path, self.size_bytes, self.version)
+        return self.path
 
 
 def find_files(sources: Sequence[SourceConfig]) -> list[SourceFile]:
@@ -87,6 +104,7 @@ class _Found:
     format: Format
     language: str
     size_bytes: int
+    version: str = ""
 
 
 def _check(source: SourceConfig) -> None:
@@ -127,6 +145,8 @@ def _check(source: SourceConfig) -> None:
 
 
 def _find(source: SourceConfig, path: str, name: str) -> Iterable[_Found]:
+    if is_url(path):
+        return _find_remote(source, path, name)
     path = os.path.expanduser(path)
     if source.format == "huggingface":
         return _find_data_set(source, path, name)
@@ -148,6 +168,20 @@ def _find(source: SourceConfig, path: str, name: str) -> Iterable[_Found]:
         if matches:
             return _choose(source, name, path, root, matches)
     raise FileNotFoundError(_missing(source, path))
+
+
+def _find_remote(source: SourceConfig, url: str, name: str) -> list[_Found]:
+    """Return the files that a URL names; the store says their sizes and versions."""
+    if source.format == "huggingface":
+        raise ValueError(
+            f'{url} lies in an object store, and format "huggingface" reads folders and the hub. '
+            "Leave the format out: the Parquet and Arrow files of a data set are read as they are"
+        )
+    root, files, languages, is_file = match_url(url)
+    if is_file:
+        return [_one(source, name, root, one, "", file) for one, file in files.items()]
+    matches = [(relative, languages.get(relative, "")) for relative in files]
+    return list(_choose(source, name, url, root, matches, files))
 
 
 def _find_data_set(source: SourceConfig, path: str, name: str) -> list[_Found]:
@@ -181,8 +215,15 @@ def _find_data_set(source: SourceConfig, path: str, name: str) -> list[_Found]:
     return [_one(source, name, root, relative, language) for relative in files]
 
 
-def _one(source: SourceConfig, name: str, root: str, relative: str, language: str) -> _Found:
-    path = os.path.join(root, relative)
+def _one(
+    source: SourceConfig,
+    name: str,
+    root: str,
+    relative: str,
+    language: str,
+    stored: StoredFile | None = None,
+) -> _Found:
+    path = join_path(root, relative) if stored is None else stored.url
     file_format: Format | None
     if source.format == "auto" or source.format == "huggingface":
         file_format = format_of(relative)
@@ -197,12 +238,18 @@ def _one(source: SourceConfig, name: str, root: str, relative: str, language: st
         relative=relative.replace(os.sep, "/"),
         format=file_format,
         language=source.language or language,
-        size_bytes=os.path.getsize(path),
+        size_bytes=os.path.getsize(path) if stored is None else stored.size_bytes,
+        version="" if stored is None else stored.version,
     )
 
 
 def _choose(
-    source: SourceConfig, name: str, path: str, root: str, matches: Sequence[tuple[str, str]]
+    source: SourceConfig,
+    name: str,
+    path: str,
+    root: str,
+    matches: Sequence[tuple[str, str]],
+    stored: Mapping[str, StoredFile] | None = None,
 ) -> Iterator[_Found]:
     """Yield those of a folder's or glob's files that hold documents, and tell about the rest."""
     wanted = {
@@ -238,7 +285,7 @@ def _choose(
         )
     for relative, language in matches:
         if relative in wanted:
-            yield _one(source, name, root, relative, language)
+            yield _one(source, name, root, relative, language, stored[relative] if stored else None)
 
 
 def _missing(source: SourceConfig, path: str) -> str:
@@ -251,28 +298,41 @@ def _missing(source: SourceConfig, path: str) -> str:
 
 def _derived_name(paths: Sequence[str]) -> str:
     """Return the name of a source that has none: of its file, or of the folder of its files."""
-    if len(paths) == 1:
-        path = paths[0].rstrip("/")
-        if not is_pattern(path):
-            name = os.path.basename(os.path.abspath(os.path.expanduser(path)))
-            return name if os.path.isdir(path) else name.split(".")[0] or name
-    fixed = [
-        list(itertools.takewhile(lambda part: not is_pattern(part), Path(path).parts))
-        for path in (os.path.abspath(os.path.expanduser(path)) for path in paths)
-    ]
-    folders = [
-        parts[:-1] if len(parts) > 1 and not os.path.isdir(os.path.join(*parts)) else parts
-        for parts in fixed
-    ]
-    common = os.path.commonpath([os.path.join(*parts) for parts in folders])
-    return os.path.basename(common) or "input"
+    absolute = [_absolute(path) for path in paths]
+    if len(paths) == 1 and not is_pattern(paths[0]):
+        name = os.path.basename(absolute[0])
+        return name if folder_exists(paths[0].rstrip("/")) else name.split(".")[0] or name
+    folders = []
+    for given, path in zip(paths, absolute, strict=True):
+        fixed = list(itertools.takewhile(lambda part: not is_pattern(part), Path(path).parts))
+        whole = os.path.join(*fixed)
+        is_folder = (
+            folder_exists(_scheme(given) + whole.lstrip("/"))
+            if is_url(given)
+            else (os.path.isdir(whole))
+        )
+        folders.append(whole if is_folder or len(fixed) == 1 else os.path.dirname(whole))
+    return os.path.basename(os.path.commonpath(folders)) or "input"
+
+
+def _absolute(path: str) -> str:
+    """Return a path from the root on; of a URL what stands behind its scheme."""
+    if is_url(path):
+        return "/" + path.rstrip("/").removeprefix(_scheme(path)).lstrip("/")
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def _scheme(url: str) -> str:
+    return url.partition("://")[0] + "://"
 
 
 def _once(found: Sequence[_Found]) -> list[_Found]:
     """Drop files that were named before, by whatever path."""
     seen: dict[str, _Found] = {}
     for one in found:
-        key = one.relative if one.format == "hub" else os.path.realpath(one.path)
+        key = one.path if is_url(one.path) else os.path.realpath(one.path)
+        if one.format == "hub":
+            key = one.relative
         if key in seen:
             logger.warning(
                 "%s is named twice (also as %s): it is read once, as part of source %r",
@@ -305,6 +365,7 @@ def _name_apart(found: Sequence[_Found]) -> list[SourceFile]:
             compression=compression_of(one.path) if one.format != "hub" else "",
             language=one.language,
             size_bytes=one.size_bytes,
+            version=one.version,
         )
         for index, one in enumerate(found)
     ]

@@ -119,9 +119,16 @@ def fingerprints(unit: ReadUnit) -> tuple[str, ...]:
         if file.format == "hub":
             content = fingerprint(file.origin_file, file.source.revision)
         else:
-            content = file_fingerprint(Path(file.path), file.origin_file)
+            content = input_fingerprint(file)
         parts.append(fingerprint(content, file.format, file.language, piece.start, piece.end))
     return tuple(parts)
+
+
+def input_fingerprint(file: SourceFile) -> str:
+    """Return what tells one content of an input file from another: nothing in it is read."""
+    if file.is_remote:
+        return fingerprint(file.origin_file, file.size_bytes, file.version)
+    return file_fingerprint(Path(file.path), file.origin_file)
 
 
 def _settings(file: SourceFile) -> dict[str, object]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -72,3 +74,81 @@ def write_jsonl() -> Callable[[Path, list[dict[str, object]]], Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def object_servers() -> ModuleType:
+    """`object_servers.py`: a local S3 server and a proxy that breaks connections."""
+    path = Path(__file__).with_name("object_servers.py")
+    spec = importlib.util.spec_from_file_location("object_servers", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["object_servers"] = module  # its dataclass looks its module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def s3_address(object_servers: ModuleType) -> Iterator[str]:
+    """Address of an S3 server that lives as long as the tests."""
+    pytest.importorskip("moto", reason="needs moto, a local S3 server")
+    pytest.importorskip("s3fs", reason="needs s3fs, which reads from it")
+    with object_servers.s3_server() as address:
+        yield address
+
+
+@pytest.fixture
+def s3(
+    s3_address: str,
+    object_servers: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> Iterator[Store]:
+    """A bucket of this test's own, a cache of copies too, and pauses that cost no time."""
+    from gristmill.indexed_dataset import object_store, store_cache
+
+    for name, value in object_servers.CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(store_cache, "cache_folder", lambda: tmp_path / "object-cache")
+    monkeypatch.setattr(object_store, "PAUSES", (0.01,) * 6)
+    store = Store(f"bucket-{abs(hash(request.node.nodeid))}", s3_address, monkeypatch)
+    store.use(s3_address)
+    yield store
+    object_store.forget_file_systems()
+
+
+class Store:
+    """A bucket of the local S3 server."""
+
+    def __init__(self, bucket: str, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        import s3fs
+
+        self.url = f"s3://{bucket}"
+        self._monkeypatch = monkeypatch
+        self.direct = s3fs.S3FileSystem(
+            endpoint_url=address,
+            key="test",
+            secret="test",
+            skip_instance_cache=True,
+            use_listings_cache=False,
+        )
+        """A way to it past the code under test and past any proxy."""
+        self.direct.mkdir(bucket)
+
+    def use(self, address: str) -> None:
+        """Let everything under test ask this address."""
+        from gristmill.indexed_dataset import object_store
+
+        self._monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        object_store.forget_file_systems()
+
+    def put(self, path: Path, name: str) -> str:
+        """Copy a file, or a folder with all that is in it; return its URL."""
+        url = f"{self.url}/{name}"
+        files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
+        for file in files:
+            relative = "" if path.is_file() else f"/{file.relative_to(path).as_posix()}"
+            self.direct.pipe_file(url + relative, file.read_bytes())
+        return url

@@ -9,6 +9,7 @@ micro-batch changes which samples a step sees. A thread reads ahead while the ra
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import queue
 import threading
@@ -29,7 +30,10 @@ from ..indexed_dataset import (
     TokenizerMismatchError,
     TokenRangeError,
     open_groups,
+    read_in_order,
 )
+from ..indexed_dataset.object_store import folder_exists, is_url, join_path
+from ..indexed_dataset.store_cache import local_folder
 from .batch import Batch as Batch
 from .batch import read_batch as read_batch
 from .blend import blend_state, build_blend, documents_of, resume_blend
@@ -99,7 +103,7 @@ def open_data(config: PretrainConfig, output: Path) -> TrainingData:
         TokenRangeError: ids beyond the vocabulary.
         IndexedDatasetError: a prefix that cannot be read, or weights that do not fit.
     """
-    folder = Path(config.data.path) if config.data.path else output / "data"
+    folder = config.data.path or str(output / "data")
     train = _open_split(folder, "train")
     validation = _open_validation(folder, config) if config.evaluate.enabled else {}
     manifests = {
@@ -173,15 +177,16 @@ def _masking(
     )
 
 
-def _open_split(folder: Path, split: str) -> dict[str, list[IndexedDataset]]:
-    if not folder.is_dir():
+def _open_split(folder: str, split: str) -> dict[str, list[IndexedDataset]]:
+    if not folder_exists(folder):
         raise PrefixNotFoundError(
             f"there is no data folder {folder}. Run `gristmill preprocess` into the same output "
             "folder first, or set data.path to a folder with train/ and validation/ prefixes"
         )
     # A label needs a token before it: a train group of one token scores nothing.
     least = 2 if split == "train" else 1
-    opened = open_groups(folder / split, least_tokens=least) if (folder / split).is_dir() else {}
+    inner = join_path(folder, split)
+    opened = open_groups(inner, least_tokens=least) if folder_exists(inner) else {}
     if not opened:
         remedy = (
             "Run `gristmill preprocess` with pack.validation_fraction above 0, or set "
@@ -189,16 +194,15 @@ def _open_split(folder: Path, split: str) -> dict[str, list[IndexedDataset]]:
             if split == "validation"
             else "Run `gristmill preprocess` into the same output folder first, or set data.path"
         )
-        raise PrefixNotFoundError(f"{folder / split} holds no tokens to read. {remedy}")
+        raise PrefixNotFoundError(f"{inner} holds no tokens to read. {remedy}")
     return opened
 
 
-def _open_validation(folder: Path, config: PretrainConfig) -> dict[str, list[IndexedDataset]]:
+def _open_validation(folder: str, config: PretrainConfig) -> dict[str, list[IndexedDataset]]:
     """Open the validation groups of the data folder, and the further sets by NAME/GROUP."""
     named = config.data.validation
-    opened = (
-        _open_split(folder, "validation") if (folder / "validation").is_dir() or not named else {}
-    )
+    is_there = folder_exists(join_path(folder, "validation"))
+    opened = _open_split(folder, "validation") if is_there or not named else {}
     for name, path in named.items():
         groups = open_groups(path)
         if not groups:
@@ -246,7 +250,10 @@ def _fact(
 def _tokenizer_folder(manifests: Mapping[str, DatasetManifest | None]) -> Path | None:
     for prefix, manifest in manifests.items():
         if manifest and manifest.tokenizer and "path" in manifest.tokenizer:
-            folder = Path(os.path.normpath(Path(prefix).parent / manifest.tokenizer["path"]))
+            path = join_path(prefix, "..", manifest.tokenizer["path"])
+            if is_url(path):
+                return local_folder(path)
+            folder = Path(os.path.normpath(path))
             return folder if folder.is_dir() else None
     return None
 
@@ -304,13 +311,14 @@ class Batches:
                 continue
 
     def _read_ahead(self) -> None:
-        blend = self._source.blend
+        steps = map(self.positions, self._steps)
+        coming = read_in_order(self._source.blend, itertools.chain.from_iterable(steps))
         try:
             for step in self._steps:
                 if self._stopped.is_set():
                     break
                 positions = self.positions(step)
-                samples = [blend.sample(position) for position in positions]
+                samples = list(itertools.islice(coming, len(positions)))
                 where = f"samples {positions.start} to {positions.stop - 1} of the blend"
                 batch = read_batch(
                     samples,
@@ -323,3 +331,5 @@ class Batches:
                 self._ready.put(batch)
         except BaseException as error:  # raised again where the batches are used
             self._ready.put(error)
+        finally:
+            coming.close()

@@ -8,6 +8,7 @@ tokens reaches on the same tokens: p(id) = (count + 1) / (num_tokens + vocab_siz
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import time
@@ -21,7 +22,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..indexed_dataset import IndexedDataset, IndexedDatasetError, Masking, SampleDataset
+from ..indexed_dataset import (
+    IndexedDataset,
+    IndexedDatasetError,
+    Masking,
+    Sample,
+    SampleDataset,
+    read_in_order,
+)
 from .batch import Batch, check_ids, read_batch
 from .grid import Grid, Ranks
 from .model import Transformer
@@ -107,8 +115,9 @@ def evaluate(
     # Columns: tokens, nll, nll of the unigram model, bytes. float64 is exact for the counts.
     sums = np.zeros((len(names), 4))
     mine = windows[grid.data.rank :: grid.data.size]
+    coming = read_in_order(_Windows(list(validation.values()), mine), range(len(mine)))
     for part in _parts(mine, batch_size, is_main=grid.is_main):
-        samples = [validation[names[group]].sample(window) for group, window in part]
+        samples = list(itertools.islice(coming, len(part)))
         batch = read_batch(
             samples,
             model.vocab_size,
@@ -211,6 +220,27 @@ def _chosen_windows(num_windows: int, max_windows: int) -> list[int]:
 def _mask_number(name: str, window: int) -> int:
     """Return the number by which a validation window is masked: below those of training."""
     return -1 - (zlib.crc32(name.encode()) << 30 | window)
+
+
+@dataclass(frozen=True, slots=True)
+class _Windows:
+    """Windows of several groups, to be read in their order."""
+
+    datasets: list[SampleDataset]
+    windows: list[tuple[int, int]]
+    """(number of the dataset, window of it)."""
+
+    def sample(self, position: int) -> Sample:
+        dataset, window = self.place(position)
+        return dataset.sample(window)
+
+    def place(self, position: int) -> tuple[SampleDataset, int]:
+        group, window = self.windows[position]
+        return self.datasets[group], window
+
+    @property
+    def is_remote(self) -> bool:
+        return any(dataset.is_remote for dataset in self.datasets)
 
 
 def _parts(
