@@ -27,9 +27,9 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -69,8 +69,9 @@ def measure(number: int, folder: Path, keyed_bands: int) -> None:
         )
         show(number, "buckets", *in_process(write_buckets, arguments, folder))
         shutil.rmtree(folder / "keys")
-    for band in range(keyed_bands, NUM_BANDS):
-        generate_buckets(number, band, files[band])
+    files[0].parent.mkdir(exist_ok=True)
+    bands = range(keyed_bands, NUM_BANDS)
+    generate_buckets(number, bands, [files[band] for band in bands])
     components = ComponentsArguments(
         buckets=tuple(files),
         num_documents=number,
@@ -125,29 +126,36 @@ def write_keys(number: int, band: int, folder: Path) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-def generate_buckets(number: int, band: int, path: Path) -> None:
+def generate_buckets(number: int, bands: Sequence[int], paths: Sequence[Path]) -> None:
     """Write buckets of two as `write_buckets` finds them, but for copies of a common original."""
-    seed = np.uint64(band + 1) << np.uint64(40)
-    with path.open("wb") as file:
-        length = 0
-        for _ in range(2):  # the header first, when the length is known
-            file.seek(0)
-            header = {"descr": "<i8", "fortran_order": False, "shape": (length,)}
-            np.lib.format.write_array_header_1_0(file, header)
-            if length:
-                return
-            for first in range(0, number, PART_DOCUMENTS):
-                count = min(PART_DOCUMENTS, number - first)
-                numbers = np.arange(first, first + count, dtype=np.uint64)
-                originals = originals_of(numbers)
+    lengths = [0] * len(bands)
+    with contextlib.ExitStack() as opened:
+        files = [opened.enter_context(path.open("wb")) for path in paths]
+        for file in files:
+            write_header(file, 0)
+        for first in range(0, number, PART_DOCUMENTS):
+            count = min(PART_DOCUMENTS, number - first)
+            numbers = np.arange(first, first + count, dtype=np.uint64)
+            originals = originals_of(numbers)
+            copies = np.flatnonzero(originals != numbers)
+            numbers, originals = numbers[copies], originals[copies]
+            for place, band in enumerate(bands):
+                seed = np.uint64(band + 1) << np.uint64(40)
                 is_shared = (mix(numbers + seed) >> np.uint64(32)) < np.uint64(SHARED)
-                copies = is_shared & (originals != numbers)
                 pairs = np.stack(
-                    [-1 - originals[copies].astype(np.int64), numbers[copies].astype(np.int64)],
-                    axis=1,
+                    [-1 - originals.astype(np.int64), numbers.astype(np.int64)], axis=1
                 )
-                file.write(pairs.data)
-                length += pairs.size
+                files[place].write(pairs[is_shared].data)
+                lengths[place] += 2 * int(is_shared.sum())
+        for file, length in zip(files, lengths, strict=True):
+            file.seek(0)
+            write_header(file, length)
+
+
+def write_header(file: IO[bytes], length: int) -> None:
+    """Write the head of a .npy file of int64."""
+    header = {"descr": "<i8", "fortran_order": False, "shape": (length,)}
+    np.lib.format.write_array_header_1_0(file, header)
 
 
 def in_process(

@@ -54,7 +54,7 @@ def resolve_components(parents: NDArray[Any]) -> None:
 
 
 @inner_kernel
-def _find_root(parents: NDArray[Any], node: int) -> int:
+def _find_root(parents: NDArray[Any], node: Any) -> Any:
     # Path halving (Tarjan and van Leeuwen, 1984): every step links a node to its grandparent.
     while parents[node] != node:
         parents[node] = parents[parents[node]]
@@ -63,7 +63,7 @@ def _find_root(parents: NDArray[Any], node: int) -> int:
 
 
 @kernel
-def _join_buckets(parents: NDArray[Any], members: NDArray[np.int64], first: int) -> int:
+def _join_buckets(parents: NDArray[Any], members: NDArray[np.int64], first: Any) -> Any:
     for entry in range(len(members)):
         member = members[entry]
         document = member if member >= 0 else np.int64(-1) - member

@@ -39,11 +39,18 @@ MORE_TOKENS = 1.5
 """A tokenizer that learns from all makes so many times the tokens of one that learnt from the
 sample alone, at most."""
 
+NOISE_SECONDS = 0.01
+"""By which the time of a stage differs from one run to the next."""
+
 WORKER_BYTES = 400_000_000
 """Memory of a worker with next to nothing to do."""
 
 WORKER_BYTES_A_TEXT_BYTE = 12
 """And for each byte of a unit's text, until it is UNIT_BYTES in all."""
+
+TRAINING_BYTES_A_TEXT_BYTE = 40
+"""Memory that training the tokenizer takes for each byte of text that it learns from; a worker
+gives little of it back. (Measured, with WORKER_BYTES: 1.06 GB for 20 MB.)"""
 
 PARENT_BYTES = 300_000_000
 
@@ -60,6 +67,7 @@ class Cost:
     """What one stage has cost."""
 
     seconds: float
+    """Of one core."""
     units: int
     disk_bytes: Mapping[str, int]
     """Folder or file of the output -> bytes, when the stage had ended."""
@@ -175,9 +183,15 @@ def free_memory() -> int | None:
     return min(found, default=None)
 
 
-def worker_memory(text_bytes: float) -> int:
-    """Return the memory that a worker needs for units of at most so much text."""
-    return int(min(UNIT_BYTES, WORKER_BYTES + WORKER_BYTES_A_TEXT_BYTE * text_bytes))
+def worker_memory(text_bytes: float, learnt_bytes: float = 0) -> int:
+    """Return the memory that a worker needs.
+
+    Args:
+        text_bytes: text of the largest unit.
+        learnt_bytes: text that the tokenizer is trained on there.
+    """
+    reading = min(UNIT_BYTES, WORKER_BYTES + WORKER_BYTES_A_TEXT_BYTE * text_bytes)
+    return int(max(reading, WORKER_BYTES + TRAINING_BYTES_A_TEXT_BYTE * learnt_bytes))
 
 
 def refuse_memory(memory_bytes: int, processes: int, room: Room) -> None:
@@ -214,17 +228,20 @@ def needs_of(
         "pages": 1,
         "heldout": 1,
     }
+    learnt = 0.0
     stages, stays = [], dict.fromkeys(list(sample.stages.values())[-1][1].disk_bytes, 0)
     for name, (small, large) in sample.stages.items():
         is_by_unit = name not in processes and small.units == large.units == 1
         busy = int(min(workers, processes.get(name, max(len(units), large.units))))
         text = whole
         if name == "train_tokenizer":
-            text = min(whole, config.tokenizer.train_bytes)
-        slope, once = _line(small.seconds, large.seconds, sample.text_bytes)
+            text = learnt = min(whole, config.tokenizer.train_bytes)
+        slope, once = _line(
+            small.seconds, max(small.seconds, large.seconds - NOISE_SECONDS), sample.text_bytes
+        )
         if name == "clean":
             slope += sample.read_seconds / sample.text_bytes[1]
-        memory = worker_memory(largest)
+        memory = worker_memory(largest, learnt)
         if name == "components":
             memory = max(memory, components_memory(int(sample.whole_documents)))
         disk = {

@@ -119,14 +119,11 @@ def preprocess(
     if until not in ("clean", "filters", "dedup"):
         open_given_tokenizer(config.tokenizer)
     if check_space:
-        on_this_machine = (workers or count_workers()) if executor == "local" else 0
-        stages = until, write_kept, keep_scratch
-        refuse_without_space(
-            units,
-            output,
-            on_this_machine,
-            partial(_estimate, config, units, on_this_machine, *stages),
-        )
+        here = (workers or count_workers()) if executor == "local" else 0
+        estimate = partial(_estimate, config, units, here, until, write_kept, keep_scratch)
+        is_trained = not config.tokenizer.path and until in ("tokenizer", "tokenize", "pack")
+        learnt = config.tokenizer.train_bytes if is_trained else 0
+        refuse_without_space(units, output, here, estimate, learnt)
     settings = fingerprint(config, until, write_kept)
     workplace = open_executor(
         executor,

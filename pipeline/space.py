@@ -33,6 +33,7 @@ def refuse_without_space(
     output: Path,
     workers: int,
     estimate: Callable[[], Needs | None],
+    learnt_bytes: int = 0,
 ) -> None:
     """Do nothing if the run has room.
 
@@ -41,6 +42,7 @@ def refuse_without_space(
         output: where it writes; files of an earlier call there count as its own.
         workers: processes on this machine; 0: they are elsewhere.
         estimate: says what it needs, by a sample; called where sizes alone do not tell.
+        learnt_bytes: text that a tokenizer is trained on, at most.
 
     Raises:
         NoRoomError: it has not.
@@ -51,7 +53,7 @@ def refuse_without_space(
     room = Room.of(output)
     if workers:
         busy = min(workers, len(units))
-        refuse_memory(worker_memory(max(texts)), busy, room)
+        refuse_memory(worker_memory(max(texts), min(learnt_bytes, sum(texts))), busy, room)
     memory = components_memory(sum(texts) // DOCUMENT_BYTES)
     is_enough = room.memory_bytes is None or not workers or memory <= room.memory_bytes
     if is_enough and DISK_A_TEXT_BYTE * sum(texts) <= room.disk_bytes:
