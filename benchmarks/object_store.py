@@ -12,8 +12,8 @@ Two servers, each in a process of its own on this machine:
 A round reads all objects once in a single stream of one plain client (boto3's get_object, or
 http.client), and once as samples of a blend, in order "stable", four groups at a time (phases), of
 one object each, through `read_in_order`; rounds alternate, and the medians are compared. Both
-clients share the processor with the server. The training reads its blend from the s3 server and prints the share of its time
-in which it waited for data.
+clients share the processor with the server. The training reads its blend from the s3 server and
+prints the share of its time in which it waited for data.
 """
 
 from __future__ import annotations
