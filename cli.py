@@ -106,6 +106,7 @@ def dedup(arguments: DedupArguments) -> None:
         clean=arguments.clean,
         dedup=arguments.dedup,
         workers=arguments.workers,
+        check_space=arguments.check_space,
     )
 
 

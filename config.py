@@ -47,6 +47,12 @@ class RunConfig:
     ray_address: str = ""
     """Ray cluster to join (HOST:PORT, ray://HOST:PORT); empty: that of RAY_ADDRESS, else one is
     started on this machine."""
+    keep: bool = False
+    """Keep the files in work/ that only later stages of preprocess read; else they are removed as
+    soon as these are done. A run with other settings then has less to do again."""
+    check_space: bool = True
+    """Refuse to begin a run of preprocess that needs more disk or memory than there is, by an
+    estimate (`--plan` shows it); --no-check-space goes on all the same."""
     max_failed_units: int = 10
     """Units of reading that may fail three times each: they are set aside, the run goes on, and it
     ends with exit status 3. 0: stop at the first."""

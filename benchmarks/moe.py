@@ -2,11 +2,12 @@
 
     python benchmarks/moe.py --corpus ../shared/corpora/dev --output runs/one-hour --minutes 20
 
-The dense model's minutes decide the steps; the mixture takes as many. Its experts together with the
-router multiply a token by as many parameters as the dense feed-forward layer does. Further options
-are those of one_hour.py, for both, e.g. to see in a minute that all of it runs:
+The dense model's minutes (or --steps) decide the steps; the mixture takes as many. Its experts
+together with the router multiply a token by as many parameters as the dense feed-forward layer
+does. Further options are those of one_hour.py, for both, e.g. to see in a minute that all of it
+runs:
 
-    --minutes 0.1 --batch-size 2 --sequence-length 128 --vocab-size 2000
+    --minutes 0.1 --batch-size 2 --sequence-length 128 --vocab-size 2000 --max-windows 4
 """
 
 from __future__ import annotations

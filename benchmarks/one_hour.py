@@ -22,6 +22,7 @@ from gristmill.trainer import pretrain
 from gristmill.trainer.config import (
     CheckpointConfig,
     DataConfig,
+    EvaluateConfig,
     GenerateConfig,
     LogConfig,
     OptimizerConfig,
@@ -61,6 +62,7 @@ def settings(arguments: argparse.Namespace, num_steps: int) -> PretrainConfig:
         ),
         parallel=ParallelConfig(threads_per_rank=arguments.threads),
         checkpoint=CheckpointConfig(every_steps=max(50, num_steps // 10)),
+        evaluate=EvaluateConfig(final_max_windows=arguments.max_windows),
         log=LogConfig(tensorboard=False),
         generate=GenerateConfig(max_tokens=0),
     )
@@ -132,15 +134,21 @@ def main(words: list[str] | None = None) -> str:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument(
+        "--max-windows", type=int, default=0,
+        help="of each validation group, scored at the end; 0: all, and n-gram models beside",
+    )  # fmt: skip
     arguments = parser.parse_args(words)
     preprocess(arguments)  # what is done is not done again
     steps = arguments.steps or measured_steps(arguments)
     config = settings(arguments, steps)
     folder = Path(arguments.output) / arguments.name
     report = dict(pretrain(config, output=folder).report)
+    (folder / "one_hour.json").write_text(json.dumps({"steps": steps}), encoding="utf-8")
+    if arguments.max_windows:
+        return f"{report['total']['bits_per_byte']:.3f} bits per byte"
     text = table(arguments, config, report)
     (folder / "ngrams.txt").write_text(text + "\n", encoding="utf-8")
-    (folder / "one_hour.json").write_text(json.dumps({"steps": steps}), encoding="utf-8")
     return text
 
 

@@ -36,7 +36,8 @@ class PreprocessArguments:
     """Files, folders, globs; or one config file."""
     run: Annotated[RunConfig, arg(name="")] = field(default_factory=RunConfig)
     plan: bool = False
-    """Say what would be done, with sizes, memory and time, and do nothing."""
+    """Say what would be done, with the time, memory and disk of each stage, and do nothing; exit
+    status 1 if it cannot fit here."""
     until: Literal["clean", "filters", "dedup", "tokenizer", "tokenize", "pack"] = "pack"
     """Stop after this stage."""
     write_kept: bool = False
@@ -121,6 +122,8 @@ class DedupArguments:
     """Input columns to carry through to the kept documents (url, date, scores, ...)."""
     workers: int = 0
     """Worker processes; 0: one for each usable CPU."""
+    check_space: bool = True
+    """Refuse to begin what needs more disk or memory than there is, by an estimate."""
     dedup: Annotated[DedupConfig, arg(name="")] = field(default_factory=DedupConfig)
     clean: CleanConfig = field(default_factory=CleanConfig)
     """Normalization and length limits before texts are compared."""

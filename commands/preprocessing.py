@@ -21,7 +21,13 @@ def preprocess(arguments: PreprocessArguments) -> None:
         )
     if arguments.plan:
         plan_preprocess(
-            arguments.config, output=Path(arguments.run.output), workers=arguments.run.workers
+            arguments.config,
+            output=Path(arguments.run.output),
+            workers=arguments.run.workers,
+            until=arguments.until,
+            write_kept=arguments.write_kept,
+            keep_scratch=arguments.run.keep,
+            check_space=arguments.run.check_space,
         )
         return
     settings, shard = arguments.run, parse_shard(arguments.shard)
@@ -35,6 +41,8 @@ def preprocess(arguments: PreprocessArguments) -> None:
             workers=settings.workers,
             until=arguments.until,
             write_kept=arguments.write_kept,
+            keep_scratch=settings.keep,
+            check_space=settings.check_space,
             # Not before it is known that the run can start: the folder may be another run's.
             on_start=lambda: save_config(
                 output / "config.toml", settings, preprocess=arguments.config

@@ -23,7 +23,7 @@ PUBLIC_KERNELS = {  # no module may be named like a kernel, or it would hide it
     "source_shingles": "payload",
     "set_jaccard": "similarity",
     "verify_group": "verification",
-    "unite_edges": "components",
+    "join_buckets": "components",
     "resolve_components": "components",
     "text_statistics": "document_statistics",
     "text_windows": "token_spans",

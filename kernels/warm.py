@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .components import resolve_components, unite_edges
+from .components import join_buckets, resolve_components
 from .distinct import shingle_lists
 from .document_statistics import text_statistics
 from .hashing import hash_documents
@@ -63,8 +63,8 @@ def compile_dedup() -> None:
     verify_group(
         sets[0], sets[1], shifts, sets[2], sets[3], buckets, bucket_offsets, np.zeros(1, bool), 0.8
     )
-    parents = np.arange(1, dtype=np.int64)
-    unite_edges(parents, parents[:0], parents[:0])
+    parents = np.full(1, -1, np.int32)  # as of less than 2**31 documents
+    join_buckets(parents, np.array([-1, 0], np.int64))
     resolve_components(parents)
 
 
@@ -125,7 +125,7 @@ def _compile_byte_level() -> None:
         np.int64(0),
         empty_tables(),
         known,
-        piece_memo.new_memo(1, 1, 16),
+        piece_memo.new_memo(2, 2, 16),
         new_scratch(1),
         new_lanes(),
         *warm_tables.no_ids(),

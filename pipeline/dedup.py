@@ -14,9 +14,9 @@ together; everything else is sorted in parts of bounded size:
 8. verdicts: one row for every document that was read (by unit);
 9. index, where wanted: keys of what was kept, for a later run (by unit).
 
-What is large and done with is removed on the way: band keys after 3, buckets after 4, shingles
-after 7.
-A stage that must be done again makes them again.
+What stages leave for later ones is removed as soon as these are done (keys after 3, buckets after
+4, shingles after 7, the rest after 8), unless it is to be kept. A stage that must be done again
+makes it again.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ def run(
     clean_markers: Mapping[str, Marker],
     executor: Executor,
     progress: Progress,
+    keep_scratch: bool = False,
 ) -> dict[str, Marker]:
     """Run the stages of dedup; return the markers of the verdicts, one for each clean unit.
 
@@ -58,11 +59,12 @@ def run(
         output: output folder of the run.
         clean_markers: markers of the stage `clean`, in the order that decides which copy is first.
         executor, progress: where units run and how that is shown.
+        keep_scratch: leave the files that only these stages read.
 
     Raises:
         ValueError: an index in `dedup.against` is missing or was made with other settings.
     """
-    shared = DedupRun(config.dedup, output, clean_markers, executor, progress)
+    shared = DedupRun(config.dedup, output, clean_markers, executor, progress, keep_scratch)
     settings = config.dedup
     if not (settings.exact or settings.near):
         return _run_verdicts(shared, {}, None, {})
@@ -84,7 +86,7 @@ def run(
     verdicts = _run_verdicts(shared, exact, components, verified)
     if settings.write_index:
         _run_index(shared, keys, verdicts)
-    shared.remove("bands", "buckets", "shingles", "boilerplate")
+    shared.chain.remove(*(name for name in VERSIONS if name != "verdicts"))
     return verdicts
 
 
@@ -118,7 +120,8 @@ def _run_verdicts(
         )
         for name, marker in run.clean.items()
     ]
-    return run.run_units(run.stage("verdicts", [run.config.copies], write_verdicts), units)
+    stage = run.stage("verdicts", [run.config.copies], write_verdicts)
+    return run.chain.run(stage, units, ["exact", "components", "verify"])
 
 
 def _run_index(run: DedupRun, keys: Mapping[str, Marker], verdicts: Mapping[str, Marker]) -> None:
@@ -142,8 +145,7 @@ def _run_index(run: DedupRun, keys: Mapping[str, Marker], verdicts: Mapping[str,
     ]
     if not are_done(stage, units, run.output):
         (folder / "index.json").unlink(missing_ok=True)
-        run.make_bands()
-    markers = run.run_units(stage, units)
+    markers = run.chain.run(stage, units, ["keys"])
     counts = [(name, marker.counts["documents"]) for name, marker in markers.items()]
     with alone(run.executor.shard, run.output):
         write_index_file(run.output, run.config, counts)

@@ -59,4 +59,4 @@ def write_boilerplate(arguments: BoilerplateArguments) -> UnitResult:
     is_frequent = shingles[: max(len(shingles) - reach, 0)] == shingles[reach:]
     frequent = np.unique(shingles[: len(is_frequent)][is_frequent])
     save_array(arguments.boilerplate, frequent)
-    return UnitResult(counts={"boilerplate": len(frequent)}, outputs=(arguments.boilerplate,))
+    return UnitResult(counts={"boilerplate": len(frequent)}, scratch=(arguments.boilerplate,))

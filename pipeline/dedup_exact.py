@@ -57,7 +57,7 @@ def write_exact(arguments: ExactArguments) -> UnitResult:
     exact = _choose(arguments, numbers, groups, num_old)
     save_array(arguments.exact, exact[np.argsort(exact["document"])])
     removed = int(((exact["document"] != exact["root"]) & (exact["document"] >= num_old)).sum())
-    return UnitResult(counts={"exact_duplicates": removed}, outputs=(arguments.exact,))
+    return UnitResult(counts={"exact_duplicates": removed}, scratch=(arguments.exact,))
 
 
 def joined_and_emptied(parts: list[NDArray[Any]], dtype: type[Any]) -> NDArray[Any]:
@@ -75,9 +75,13 @@ def in_range(words: NDArray[np.uint64], number: int, num_ranges: int) -> NDArray
     """Say which words lie in one of several equal ranges of 64-bit numbers."""
     if num_ranges == 1:
         return np.ones(len(words), np.bool_)
+    return np.asarray(range_numbers(words, num_ranges) == np.uint64(number))
+
+
+def range_numbers(words: NDArray[np.uint64], num_ranges: int) -> NDArray[np.uint64]:
+    """Return which of several equal ranges of 64-bit numbers each word lies in."""
     thirty_two = np.uint64(32)
-    numbers = (words >> thirty_two) * np.uint64(num_ranges) >> thirty_two
-    return np.asarray(numbers == np.uint64(number))
+    return (words >> thirty_two) * np.uint64(num_ranges) >> thirty_two
 
 
 def range_bounds(number: int, num_ranges: int) -> tuple[int, int]:

@@ -53,6 +53,7 @@ def dedup_files(
     clean: CleanConfig | None = None,
     dedup: DedupConfig | None = None,
     workers: int = 0,
+    check_space: bool = True,
     console: Console | None = None,
 ) -> Report:
     """Write the documents of some files without their copies, and a verdict for every document.
@@ -63,6 +64,7 @@ def dedup_files(
         text_key, id_key, language, columns: as in `SourceConfig`.
         clean, dedup: how texts are cleaned, and which are copies; None: the defaults.
         workers: processes; 0: one for each usable CPU. Changes no byte of the output.
+        check_space: refuse to begin what will not fit on the disk or into memory.
         console: where tables go; standard output by default.
 
     Raises:
@@ -86,7 +88,13 @@ def dedup_files(
         dedup=dedup or DedupConfig(),
     )
     return preprocess(
-        config, output=output, workers=workers, until="dedup", write_kept=True, console=console
+        config,
+        output=output,
+        workers=workers,
+        until="dedup",
+        write_kept=True,
+        check_space=check_space,
+        console=console,
     )
 
 

@@ -46,10 +46,7 @@ class KeysArguments:
 
 
 def write_keys(arguments: KeysArguments) -> UnitResult:
-    """Write hashes, ranks and band keys of one unit (see `dedup_layout`), reading it once.
-
-    The band keys are no output of the marker: they are removed when they have been used.
-    """
+    """Write hashes, ranks and band keys of one unit (see `dedup_layout`), reading it once."""
     keys = [np.empty((NUM_HASH_ROWS, 0), np.uint64)]
     ranks = [np.empty((0, count_rank_words(arguments.keep)), np.uint64)]
     bands = [np.empty((arguments.num_bands, 0), np.uint64)]
@@ -80,13 +77,13 @@ def write_keys(arguments: KeysArguments) -> UnitResult:
                 scoped = np.maximum(band_keys ^ scopes, np.uint64(1))
                 band_keys = np.where(band_keys == NO_KEY, NO_KEY, scoped)
             bands.append(band_keys)
-    outputs = [save_array(arguments.keys, np.concatenate(keys, axis=1))]
+    scratch = [save_array(arguments.keys, np.concatenate(keys, axis=1))]
     if arguments.ranks:
-        outputs.append(save_array(arguments.ranks, np.concatenate(ranks).T))
+        scratch.append(save_array(arguments.ranks, np.concatenate(ranks).T))
     if arguments.bands:
-        save_array(arguments.bands, np.concatenate(bands, axis=1))
+        scratch.append(save_array(arguments.bands, np.concatenate(bands, axis=1)))
     num_documents = sum(part.shape[1] for part in keys)
-    return UnitResult(counts={"documents": num_documents}, outputs=tuple(outputs))
+    return UnitResult(counts={"documents": num_documents}, scratch=tuple(scratch))
 
 
 def name_word(name: str) -> int:

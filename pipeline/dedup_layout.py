@@ -95,7 +95,7 @@ def candidate_record(num_rank_words: int) -> np.dtype[Any]:
     )
 
 
-def partition_of(groups: NDArray[np.int64], num_partitions: int) -> NDArray[np.int64]:
+def partition_of(groups: NDArray[Any], num_partitions: int) -> NDArray[np.int64]:
     """Return the partition, in [0, num_partitions), that verifies each candidate group."""
     mixed = groups.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     return ((mixed >> np.uint64(33)) % np.uint64(num_partitions)).astype(np.int64)

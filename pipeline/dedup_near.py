@@ -1,25 +1,24 @@
 """Keys flow in; groups of candidates, and which of them are verified near copies, flow out.
 
-The stages buckets, components, shingles, boilerplate and verify: how they follow each other, what
-is made again where a later one must be redone, and what is removed when it is done with.
+The stages buckets, components, shingles, boilerplate and verify: how they follow each other, which
+files they read of each other, and when these are removed.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from .dedup_boilerplate import RANGE_SHINGLES, BoilerplateArguments, write_boilerplate
 from .dedup_buckets import BucketsArguments, write_buckets
-from .dedup_components import GROUP_BYTES_A_DOCUMENT, ComponentsArguments, write_components
+from .dedup_components import ComponentsArguments, components_memory, write_components
 from .dedup_layout import part_name
 from .dedup_preference import count_rank_words, priority_of
 from .dedup_run import DedupRun
 from .dedup_shingles import ShinglesArguments, write_shingles
 from .dedup_verify import VerifyArguments, write_verified
-from .stage import Marker, Unit, are_done, fingerprint, unit_fingerprint
+from .stage import Marker, Unit, fingerprint
 from .unit_runs import UNIT_BYTES
 
 logger = logging.getLogger(__name__)
@@ -28,7 +27,7 @@ logger = logging.getLogger(__name__)
 def run_components(
     run: DedupRun, keys: Mapping[str, Marker], exact: Mapping[str, Marker]
 ) -> Marker:
-    """Find groups of candidates: buckets, then components, unless they are known already."""
+    """Find groups of candidates: buckets, then components."""
     exact_paths = tuple(run.exact_path(name) for name in exact)
     inputs = (
         *run.old_fingerprints,
@@ -50,6 +49,9 @@ def run_components(
         )
         for band in range(run.num_bands)
     ]
+    members = run.chain.run(buckets, bands, ["keys", "exact"])
+    if not run.config.write_index:
+        run.chain.remove("keys")
     unit = Unit(
         name="components",
         arguments=ComponentsArguments(
@@ -59,25 +61,18 @@ def run_components(
             candidates=run.work / "components" / "candidates.npy",
             members=run.work / "components" / "members.npy",
         ),
-        inputs=tuple(unit_fingerprint(buckets, band) for band in bands),
-        memory_bytes=max(UNIT_BYTES, GROUP_BYTES_A_DOCUMENT * run.num_documents),
+        inputs=tuple(marker.fingerprint for marker in members.values()),
+        size_bytes=8 * sum(marker.counts["members"] for marker in members.values()),
+        memory_bytes=max(UNIT_BYTES, components_memory(run.num_documents)),
     )
     stage = run.stage("components", [run.config.partitions], write_components)
-    if not are_done(stage, [unit], run.output):
-        if not are_done(buckets, bands, run.output):
-            run.make_bands()
-        members = run.run_units(buckets, bands)
-        if not run.config.write_index:
-            run.remove("bands")
-        size = 8 * sum(marker.counts["members"] for marker in members.values())
-        unit = replace(unit, size_bytes=size)
-    marker = run.run_units(stage, [unit])["components"]
-    run.remove("buckets", *([] if run.config.write_index else ["bands"]))
+    marker = run.chain.run(stage, [unit], ["buckets"])["components"]
+    run.chain.remove("buckets")
     return marker
 
 
 def run_verify(run: DedupRun, components: Marker, exact: Mapping[str, Marker]) -> dict[str, Marker]:
-    """Compare candidates by their shingles, unless that is done."""
+    """Compare candidates by their shingles."""
     config = run.config
     folder = run.work / "shingles"
     num_partitions = components.counts["partitions"]
@@ -102,6 +97,10 @@ def run_verify(run: DedupRun, components: Marker, exact: Mapping[str, Marker]) -
         )
         for part in run.parts
     ]
+    found = run.chain.run(shingles, lists, ["components", "exact"])
+    total = sum(marker.counts["shingles"] for marker in found.values())
+    boilerplate = run_boilerplate(run, found, total)
+    inputs = tuple(marker.fingerprint for marker in found.values())
     starts = components.counts["member_starts"]
     units = []
     for partition in range(num_partitions):
@@ -109,7 +108,7 @@ def run_verify(run: DedupRun, components: Marker, exact: Mapping[str, Marker]) -
         arguments = VerifyArguments(
             shingles=folder,
             units=tuple(part.name for part in run.parts),
-            boilerplate=(),
+            boilerplate=boilerplate,
             members=run.work / "components" / "members.npy",
             member_range=(starts[partition], starts[partition + 1]),
             partition=partition,
@@ -120,26 +119,19 @@ def run_verify(run: DedupRun, components: Marker, exact: Mapping[str, Marker]) -
             all_pairs=config.copies == "drop_all",
             verified=run.work / "verify" / f"{name}.npy",
         )
-        inputs = tuple(unit_fingerprint(shingles, unit) for unit in lists)
-        units.append(Unit(name=name, arguments=arguments, inputs=(fingerprint(inputs),)))
+        units.append(
+            Unit(
+                name=name,
+                arguments=arguments,
+                inputs=(fingerprint(inputs),),
+                size_bytes=8 * total // num_partitions,
+            )
+        )
     settings: list[object] = [config.threshold, config.verify, config.boilerplate_documents]
     settings += [config.payload_overlap, config.among_new, config.copies]
     stage = run.stage("verify", settings, write_verified)
-    if not are_done(stage, units, run.output):
-        found = run.run_units(shingles, lists)
-        total = sum(marker.counts["shingles"] for marker in found.values())
-        boilerplate = run_boilerplate(run, found, total)
-        size = 8 * total // num_partitions
-        units = [
-            replace(
-                unit,
-                size_bytes=size,
-                arguments=replace(unit.arguments, boilerplate=boilerplate),
-            )
-            for unit in units
-        ]
-    markers = run.run_units(stage, units)
-    run.remove("shingles", "boilerplate")
+    markers = run.chain.run(stage, units, ["components", "shingles", "boilerplate"])
+    run.chain.remove("shingles", "boilerplate")
     _tell(markers)
     return markers
 
@@ -164,7 +156,7 @@ def run_boilerplate(run: DedupRun, shingles: Mapping[str, Marker], total: int) -
         inputs = (fingerprint([marker.fingerprint for marker in shingles.values()]),)
         size_bytes = 8 * total // num_ranges
         units.append(Unit(name=name, arguments=arguments, inputs=inputs, size_bytes=size_bytes))
-    run.run_units(run.stage("boilerplate", [least], write_boilerplate), units)
+    run.chain.run(run.stage("boilerplate", [least], write_boilerplate), units, ["shingles"])
     return tuple(unit.arguments.boilerplate for unit in units)
 
 

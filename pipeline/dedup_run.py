@@ -6,7 +6,6 @@ flow out.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +18,11 @@ from .dedup_layout import Part, part_name
 from .dedup_preference import parse_keep, priority_of
 from .executors import Executor
 from .progress import Progress
-from .stage import Marker, Stage, Unit, UnitResult, run_stage
+from .scratch import Chain
+from .stage import Marker, Stage, Unit, UnitResult
 
 VERSIONS = {
-    "keys": 2,
+    "keys": 3,
     "exact": 1,
     "buckets": 1,
     "components": 1,
@@ -45,9 +45,11 @@ class DedupRun:
         clean_markers: Mapping[str, Marker],
         executor: Executor,
         progress: Progress,
+        keep_scratch: bool = False,
     ) -> None:
         self.config, self.output, self.clean = config, output, clean_markers
-        self.executor, self.progress = executor, progress
+        self.executor = executor
+        self.chain = Chain(output, executor, progress, keep=keep_scratch)
         self.work = output / "work"
         self.num_bands = config.num_bands if config.near else 0
         self.keep = parse_keep(config.keep)
@@ -57,17 +59,6 @@ class DedupRun:
     def stage(self, name: str, settings: object, function: Callable[..., UnitResult]) -> Stage:
         """Return a stage of dedup with its version."""
         return Stage(name=name, version=VERSIONS[name], settings=settings, function=function)
-
-    def run_units(
-        self, stage: Stage, units: Sequence[Unit], redo: frozenset[str] = frozenset()
-    ) -> dict[str, Marker]:
-        """Run units of a stage that are not done, and those named in `redo`."""
-        return run_stage(stage, units, self.output, self.executor, self.progress, redo)
-
-    def remove(self, *stages: str) -> None:
-        """Remove the folders of files that nothing needs any more."""
-        for name in stages:
-            shutil.rmtree(self.work / name, ignore_errors=True)
 
     def documents(self, unit: str) -> Path | None:
         """Return the unit's documents file, None where cleaning wrote none."""
@@ -110,14 +101,7 @@ class DedupRun:
 
     def run_keys(self) -> dict[str, Marker]:
         """Write hashes and band keys of all documents."""
-        return self.run_units(*self.key_units())
-
-    def make_bands(self) -> None:
-        """Make those band keys again that were removed."""
-        stage, units = self.key_units()
-        lost = [u.name for u in units if u.arguments.bands and not u.arguments.bands.exists()]
-        if lost:
-            self.run_units(stage, units, frozenset(lost))
+        return self.chain.run(*self.key_units())
 
     def number_parts(self, old: Sequence[Part], keys: Mapping[str, Marker]) -> None:
         """Number all documents: old ones first, then units in order."""
@@ -166,7 +150,8 @@ class DedupRun:
             )
             for number in range(num_ranges)
         ]
-        return self.run_units(self.stage("exact", [self.config.among_new], write_exact), units)
+        stage = self.stage("exact", [self.config.among_new], write_exact)
+        return self.chain.run(stage, units, ["keys"])
 
     def exact_path(self, name: str) -> Path:
         """Return the file of one unit of the stage `exact`."""

@@ -86,7 +86,7 @@ def write_shingles(arguments: ShinglesArguments) -> UnitResult:
     save_array(arguments.records, records)
     return UnitResult(
         counts={"candidates": len(records), "shingles": stored},
-        outputs=(arguments.records, arguments.values),
+        scratch=(arguments.records, arguments.values),
     )
 
 

@@ -104,7 +104,7 @@ def write_verified(arguments: VerifyArguments) -> UnitResult:
             "full_buckets": int(counts[2]),
             "pairs_of_other_payload": int(counts[3]),
         },
-        outputs=(arguments.verified,),
+        scratch=(arguments.verified,),
     )
 
 

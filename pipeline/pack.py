@@ -8,7 +8,7 @@ documents alone, not on how they were spread over units or workers.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,7 @@ def run(
     progress: Progress,
     stages: Mapping[str, int] | None = None,
     schedule: Schedule | None = None,
+    prepare: Callable[[], None] = lambda: None,
 ) -> dict[str, Marker]:
     """Write every prefix; return the markers by prefix name (`train.eng_Latn`).
 
@@ -85,6 +86,8 @@ def run(
         progress: what the user sees.
         stages: versions of the stages before the tokenizer's, for the manifests.
         schedule: how often documents are drawn (rehydration); None: all alike.
+        prepare: called before the first prefix is written, if one has to be: the tokens of the
+            runs may have been removed.
 
     Raises:
         PrefixExistsError: a prefix in data/ was not written by this run.
@@ -122,7 +125,7 @@ def run(
         for prefix in planned
     ]
     stage = Stage(name="pack", version=VERSION, settings=manifest, function=pack_prefix)
-    return run_stage(stage, units, output, executor, progress)
+    return run_stage(stage, units, output, executor, progress, prepare=prepare)
 
 
 def pack_prefix(arguments: PackArguments) -> UnitResult:

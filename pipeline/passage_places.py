@@ -96,7 +96,7 @@ def write_places(arguments: PlacesArguments) -> UnitResult:
     paths = places_files(arguments.places)
     save_array(paths[0], all_keys[order])
     save_array(paths[1], all_places[order])
-    return UnitResult(counts={"places": len(order)}, outputs=paths)
+    return UnitResult(counts={"places": len(order)}, scratch=paths)
 
 
 def _passages(

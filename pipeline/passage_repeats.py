@@ -49,7 +49,7 @@ def write_repeats(arguments: RepeatsArguments) -> UnitResult:
     cut = rows[_is_cut(keys, rows, arguments.config)]
     cut = cut[np.lexsort((cut["end"], cut["start"], cut["row"], cut["unit"]))]
     save_array(arguments.repeats, cut)
-    return UnitResult(counts={"cut": len(cut)}, outputs=(arguments.repeats,))
+    return UnitResult(counts={"cut": len(cut)}, scratch=(arguments.repeats,))
 
 
 def _read(arguments: RepeatsArguments) -> tuple[NDArray[np.uint64], NDArray[np.void]]:

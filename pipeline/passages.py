@@ -33,7 +33,8 @@ from .passage_cuts import CutsArguments, write_cuts
 from .passage_places import PlacesArguments, write_places
 from .passage_repeats import RECORD_BYTES, RepeatsArguments, write_repeats
 from .progress import Progress
-from .stage import Marker, Stage, Unit, fingerprint, run_stage
+from .scratch import Chain
+from .stage import Marker, Stage, Unit, fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -58,10 +59,12 @@ def run(
     verdict_markers: Mapping[str, Marker],
     executor: Executor,
     progress: Progress,
+    keep_scratch: bool = False,
 ) -> dict[str, Marker]:
     """Run the three stages; return the markers of `cuts` by unit, none where all is off.
 
     Counts of a marker: `rows` [kind, ranges, bytes] of what is cut from the unit's documents.
+    What only these stages read is removed, unless it is to be kept.
     """
     settings = config.passages
     is_cut = contamination.is_cut(config.filters)
@@ -69,10 +72,11 @@ def run(
         return {}
     places: dict[str, Marker] = {}
     repeats: dict[str, Marker] = {}
+    chain = Chain(output, executor, progress, keep=keep_scratch)
     if is_on(settings):
-        places, repeats = _find_repeats(settings, output, verdict_markers, executor, progress)
+        places, repeats = _find_repeats(settings, output, verdict_markers, chain)
     found = fingerprint([marker.fingerprint for marker in repeats.values()])
-    cuts = run_stage(
+    cuts = chain.run(
         Stage(name="cuts", version=CUTS_VERSION, settings=[is_cut], function=write_cuts),
         [
             Unit(
@@ -88,10 +92,9 @@ def run(
             )
             for number, (name, marker) in enumerate(verdict_markers.items())
         ],
-        output,
-        executor,
-        progress,
+        ["repeats"],
     )
+    chain.remove("passages", "repeats")
     _tell(cuts)
     return cuts
 
@@ -106,13 +109,12 @@ def _find_repeats(
     settings: PassagesConfig,
     output: Path,
     verdict_markers: Mapping[str, Marker],
-    executor: Executor,
-    progress: Progress,
+    chain: Chain,
 ) -> tuple[dict[str, Marker], dict[str, Marker]]:
     """Run the first two stages; return their markers."""
     kernels.warm_kernels("passages")
     work = output / "work"
-    places = run_stage(
+    places = chain.run(
         Stage(
             name="passages",
             version=PASSAGES_VERSION,
@@ -139,13 +141,10 @@ def _find_repeats(
             )
             for name, marker in verdict_markers.items()
         ],
-        output,
-        executor,
-        progress,
     )
     num_records = sum(marker.counts["places"] for marker in places.values())
     num_parts = 1 + num_records * RECORD_BYTES // PART_BYTES
-    repeats = run_stage(
+    repeats = chain.run(
         Stage(
             name="repeats",
             version=REPEATS_VERSION,
@@ -167,9 +166,7 @@ def _find_repeats(
             )
             for part in range(num_parts)
         ],
-        output,
-        executor,
-        progress,
+        ["passages"],
     )
     return places, repeats
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -33,16 +34,20 @@ from . import (
 from .chat_check import for_conversations
 from .check import check_config, open_given_tokenizer
 from .config import PreprocessConfig
-from .executors import Executor
+from .executors import Executor, count_workers
 from .opened_executor import ExecutorName, open_executor
 from .passes import in_passes, noting_the_end
+from .plan_needs import Needs
 from .progress import Progress
 from .report import Report, build_report, show_report
 from .report_pages import CARD, PAGE, write_pages
 from .run_lock import only_run
 from .run_log import RunLog
+from .running_page import RunningPage
+from .scratch import remove_scratch, restore
 from .set_aside import load_set_aside, try_again
 from .shards import Shard, alone
+from .space import refuse_without_space
 from .stage import Marker, fingerprint
 from .units import ReadUnit
 
@@ -58,6 +63,8 @@ def preprocess(
     workers: int = 0,
     until: UntilStage = "pack",
     write_kept: bool = False,
+    keep_scratch: bool = False,
+    check_space: bool = True,
     console: Console | None = None,
     on_start: Callable[[], None] = lambda: None,
     executor: ExecutorName = "local",
@@ -74,6 +81,9 @@ def preprocess(
         workers: processes; 0: one for each usable CPU. Changes no byte of the output.
         until: last stage to run.
         write_kept: write the kept documents to `OUTPUT/kept` too, without what is cut from them.
+        keep_scratch: leave the files that only later stages read, which are removed as soon as
+            these are done. A later run with other settings then has less to do again.
+        check_space: refuse to begin what will not fit on the disk or into memory.
         console: where tables go; standard output by default.
         on_start: called when the configuration makes sense and no other run works in `output`,
             before anything is read.
@@ -87,6 +97,7 @@ def preprocess(
     Raises:
         ValueError: something in the configuration or the input cannot be used, or no document
             was kept.
+        NoRoomError: a ValueError; the disk or the memory is too small for the run.
         UnitError: a unit of work failed. Finished units are kept; run again to go on.
         PiecesMissingError: the piece has done what it can.
     """
@@ -107,6 +118,12 @@ def preprocess(
     units = clean.plan(config)
     if until not in ("clean", "filters", "dedup"):
         open_given_tokenizer(config.tokenizer)
+    if check_space:
+        here = (workers or count_workers()) if executor == "local" else 0
+        estimate = partial(_estimate, config, units, here, until, write_kept, keep_scratch)
+        is_trained = not config.tokenizer.path and until in ("tokenizer", "tokenize", "pack")
+        learnt = config.tokenizer.train_bytes if is_trained else 0
+        refuse_without_space(units, output, here, estimate, learnt)
     settings = fingerprint(config, until, write_kept)
     workplace = open_executor(
         executor,
@@ -116,7 +133,8 @@ def preprocess(
         max_failed_units=max_failed_units,
     )
     with only_run(output, shard, settings), workplace as place:
-        progress.log = RunLog(output, shard)
+        page = RunningPage(output)
+        progress.log = RunLog(output, shard, None if shard else page)
         with noting_the_end(progress.log):
             pack.refuse_foreign_prefixes(output)
             with alone(shard, output):
@@ -129,8 +147,27 @@ def preprocess(
                     )
             if shard is None:
                 try_again(output)
-            run = Run(config, output, place, progress, console, until, write_kept, chat)
+            run = Run(
+                config,
+                output,
+                place,
+                progress,
+                console,
+                until,
+                write_kept,
+                keep_scratch,
+                chat,
+                page,
+            )
             return in_passes(run.once, units, run, wait_seconds)
+
+
+def _estimate(
+    config: PreprocessConfig, units: Sequence[ReadUnit], workers: int, *stages: Any
+) -> Needs | None:
+    from .plan import estimate  # which runs a sample through the stages of this file
+
+    return None if config.kind != "text" else estimate(config, units, workers or 1, *stages)
 
 
 @dataclass(slots=True)
@@ -144,7 +181,9 @@ class Run:
     console: Console
     until: UntilStage
     write_kept: bool
+    keep_scratch: bool
     chat: chat_tokenizer.ChatTokenizer | None
+    page: RunningPage
 
     def once(self, units: Sequence[ReadUnit]) -> Report:
         """Do all stages with these units of reading; return the counts."""
@@ -152,18 +191,20 @@ class Run:
         executor, progress = self.executor, self.progress
         recipe = None if self.chat is None else self.chat.recipe
         cleaned = clean.run(config, output, executor, progress, units, recipe)
+        self.page.counts = build_report("clean", cleaned)
         if until == "clean":
-            return self.finish(build_report(until, cleaned), cleaned)
+            return self.finish(self.page.counts, cleaned)
         cleaned = filters.run(config, output, cleaned, executor, progress)
         if until == "filters":
             return self.finish(build_report(until, cleaned), cleaned)
 
-        verdicts = dedup.run(config, output, cleaned, executor, progress)
+        keep = self.keep_scratch
+        verdicts = dedup.run(config, output, cleaned, executor, progress, keep)
         cuts: dict[str, Marker] = {}
         if self.write_kept:
-            cuts = passages.run(config, output, verdicts, executor, progress)
+            cuts = passages.run(config, output, verdicts, executor, progress, keep)
             dedup_inputs.run_kept(output, cleaned, verdicts, cuts, executor, progress)
-        report = build_report("dedup", cleaned, verdicts)
+        self.page.counts = report = build_report("dedup", cleaned, verdicts)
         if until == "dedup":
             return self.finish(report, cleaned)
         if report.total.kept == 0:
@@ -177,7 +218,7 @@ class Run:
             )
 
         if not self.write_kept:
-            cuts = passages.run(config, output, verdicts, executor, progress)
+            cuts = passages.run(config, output, verdicts, executor, progress, keep)
         schedule = rehydration.run(config, output, verdicts, executor, progress)
         tokenizer = train_tokenizer.run(config, output, verdicts, executor, progress)
         if until == "tokenizer":
@@ -187,9 +228,21 @@ class Run:
         tokenized = tokenize.run(config, output, verdicts, tokenizer, executor, progress, cuts)
         packed = None
         if until == "pack":
+            stage, units_to_tokenize = tokenize.plan(config, output, verdicts, tokenizer, cuts)
+            again = partial(restore, stage, units_to_tokenize, output, executor, progress)
             packed = pack.run(
-                config, output, tokenized, tokenizer, executor, progress, _versions(), schedule
+                config,
+                output,
+                tokenized,
+                tokenizer,
+                executor,
+                progress,
+                _versions(),
+                schedule,
+                again,
             )
+            if not keep:
+                remove_scratch(tokenized.values(), output)
             if self.chat is not None:
                 heldout.run(output, cleaned, packed, executor, progress)
         report = build_report(until, cleaned, verdicts, tokenized, packed, tokenizer.fertility)
@@ -203,6 +256,7 @@ class Run:
         shard = self.executor.shard
         with alone(shard, self.output):
             self.executor.shard = None  # all is done: the pages are one call's work
+            self.page.end()
             try:
                 report.config = pack.manifest_config(self.config)
                 report.set_aside = [asdict(one) for one in load_set_aside(self.output).values()]

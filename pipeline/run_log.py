@@ -18,7 +18,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from .shards import Shard
 
@@ -28,10 +28,27 @@ WRITE_SECONDS = 1.0
 """Least time between two writes of the state while a stage runs."""
 
 
-class RunLog:
-    """Writes the log of one call; without a folder it writes nothing."""
+class Page(Protocol):
+    """What else shows the state."""
 
-    def __init__(self, output: Path | None = None, shard: Shard | None = None) -> None:
+    def show(self, state: Mapping[str, Any], *, now: bool = False) -> None:
+        """Show it; `now`: a stage begins, or the run ends."""
+        ...
+
+
+class RunLog:
+    """Writes the log of one call; without a folder it writes nothing.
+
+    Args:
+        output: folder of the run.
+        shard: the piece of a job array that this call is.
+        page: shown whatever the state is, as it changes.
+    """
+
+    def __init__(
+        self, output: Path | None = None, shard: Shard | None = None, page: Page | None = None
+    ) -> None:
+        self._page = page
         self._folder = output / FOLDER if output is not None else None
         self._mark = f".{shard.number}-of-{shard.count}" if shard else ""
         self._stages: dict[str, dict[str, Any]] = {}
@@ -115,6 +132,8 @@ class RunLog:
             return
         self._next_write = time.monotonic() + WRITE_SECONDS
         state = self._state | {"updated": time.time(), "stages": list(self._stages.values())}
+        if self._page is not None:
+            self._page.show(state, now=now)
         path = self._folder / f"status{self._mark}.json"
         with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ FRESH_SECONDS = 5.0
 MAX_FAILED_ROWS = 10
 
 FINISHED, AT_WORK, STOPPED, WITHOUT_UNITS = "finished", "at work", "stopped", "without units"
+STAGE_COLUMNS = ("stage", "units", "failed", "input", "rate", "time", "ETA")
 _STATUS = {FINISHED: 0, AT_WORK: 0, STOPPED: 1, WITHOUT_UNITS: 3}
 
 
@@ -107,10 +109,10 @@ def _show(state: dict[str, Any], output: Path, console: Console) -> str:
     title = f"{output}" + (f", piece {state['piece']}" if state["piece"] else "")
     console.print(f"[bold]{title}[/bold]: {line}", highlight=False, soft_wrap=True)
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("stage", "units", "failed", "input", "rate", "time", "ETA"):
+    for name in STAGE_COLUMNS:
         table.add_column(name, justify="left" if name == "stage" else "right", no_wrap=True)
     for stage in state["stages"]:
-        table.add_row(*_cells(stage, outcome == AT_WORK))
+        table.add_row(*stage_cells(stage, outcome == AT_WORK))
     console.print(table)
     if outcome == AT_WORK:
         for one in state["running"]:
@@ -130,7 +132,8 @@ def _show(state: dict[str, Any], output: Path, console: Console) -> str:
     return outcome
 
 
-def _cells(stage: dict[str, Any], at_work: bool) -> list[str]:
+def stage_cells(stage: Mapping[str, Any], at_work: bool) -> list[str]:
+    """Return what is shown of a stage, under STAGE_COLUMNS."""
     done = stage["done"] + stage["skipped"]
     whole = stage["units"] + stage["skipped"] + stage["others"]
     is_running = at_work and stage["ended"] is None

@@ -5,6 +5,9 @@ files (each atomically), a small marker with the fingerprint of what went in, th
 names of what came out is written last: the marker is the commit. Running again skips units whose
 marker has the same fingerprint and whose files are there; so a run can be killed anywhere, and
 the finished files are the same bytes as those of a run that was not.
+
+Files that only later stages read are the unit's *scratch* (`scratch.py`): they may be removed, and
+the unit stays done.
 """
 
 from __future__ import annotations
@@ -53,6 +56,8 @@ class UnitResult:
     """JSON values that later stages and the report need."""
     outputs: tuple[Path, ...] = ()
     """Files written, all below the output folder."""
+    scratch: tuple[Path, ...] = ()
+    """Files written for later stages alone."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +68,7 @@ class Marker:
     fingerprint: str
     counts: dict[str, Any]
     outputs: tuple[tuple[str, int], ...]  # path relative to the output folder, bytes
+    scratch: tuple[tuple[str, int], ...] = ()  # the same; these may be gone
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,11 +120,13 @@ def run_stage(
     executor: Executor,
     progress: Progress,
     redo: frozenset[str] = frozenset(),
+    prepare: Callable[[], None] = lambda: None,
 ) -> dict[str, Marker]:
     """Run the units of `stage` that are not done, and return the markers of all, by unit name.
 
     Files of units that are no longer part of the stage are removed. `redo` names units to be done
     whatever their markers say, because a file that is no output of theirs is wanted again.
+    `prepare` is called before any unit runs, if one has to: it restores the scratch that they read.
 
     Raises:
         UnitsFailedError: units failed three times. At most `executor.max_failed_units` others may
@@ -143,6 +151,8 @@ def run_stage(
     todo = [unit for unit in units if unit.name not in done and unit.name in own]
     # Large units first, so that no worker is alone with one in the end.
     todo.sort(key=lambda unit: -unit.size_bytes)
+    if todo:
+        prepare()
     for unit in todo:
         if unit.name in markers and markers[unit.name].fingerprint != STALE:
             # Its files are about to change: were this run killed and the old settings used again,
@@ -180,14 +190,14 @@ def run_stage(
                     continue
                 marker = _commit(stage, unit, outcome.result, markers.get(unit.name), output)
                 done[unit.name] = marker
-                log.unit_ended(_line(stage, unit, outcome, marker.outputs))
+                log.unit_ended(_line(stage, unit, outcome, marker.outputs + marker.scratch))
                 bar.unit_done()
         finally:
             log.end_stage()
     if failures:
         raise UnitsFailedError(stage.name, failures)
     if others and shard is not None:
-        done |= _done_meanwhile(folder, others, wanted, output)
+        done |= _done_meanwhile(folder, others, wanted, output, redo)
         missing = [folder / f"{name}.json" for name in others if name not in done]
         if missing:
             raise PiecesMissingError(stage.name, shard, missing)
@@ -198,19 +208,23 @@ def _commit(
     stage: Stage, unit: Unit, result: UnitResult, before: Marker | None, output: Path
 ) -> Marker:
     """Write the marker of a unit that is done; files that only its older version had go first."""
-    outputs = tuple((str(path.relative_to(output)), path.stat().st_size) for path in result.outputs)
+    outputs, scratch = (
+        tuple((str(path.relative_to(output)), path.stat().st_size) for path in paths)
+        for paths in (result.outputs, result.scratch)
+    )
     content = _content(
         Marker(
             unit=unit.name,
             fingerprint=unit_fingerprint(stage, unit),
             counts=result.counts,
             outputs=outputs,
+            scratch=scratch,
         )
     )
     marker = _parse(content)  # as a later run will read it, key order and all
     if before is not None:
-        kept = {path for path, _ in marker.outputs}
-        for path, _ in before.outputs:
+        kept = {path for path, _ in marker.outputs + marker.scratch}
+        for path, _ in before.outputs + before.scratch:
             if path not in kept:
                 (output / path).unlink(missing_ok=True)
     # Not synced: the files that it vouches for are, and a marker that a crash of the machine has
@@ -220,13 +234,19 @@ def _commit(
 
 
 def _done_meanwhile(
-    folder: Path, names: Sequence[str], wanted: Mapping[str, str], output: Path
+    folder: Path,
+    names: Sequence[str],
+    wanted: Mapping[str, str],
+    output: Path,
+    redo: frozenset[str],
 ) -> dict[str, Marker]:
     """Return the markers of those units of other pieces that are done by now."""
     found = {}
     for name in names:
         marker = _read_marker(folder / f"{name}.json")
-        if marker is not None and _is_done(marker, wanted[name], output):
+        if marker is None or not _is_done(marker, wanted[name], output):
+            continue
+        if name not in redo or has_scratch(marker, output):
             found[name] = marker
     return found
 
@@ -282,6 +302,7 @@ def _parse(content: bytes) -> Marker:
         fingerprint=value["fingerprint"],
         counts=value["counts"],
         outputs=tuple((name, size) for name, size in value["outputs"]),
+        scratch=tuple((name, size) for name, size in value.get("scratch", ())),
     )
 
 
@@ -296,7 +317,13 @@ def _is_done(marker: Marker, wanted: str, output: Path) -> bool:
     return True
 
 
+def has_scratch(marker: Marker, output: Path) -> bool:
+    """Say whether the files that a unit left for later stages are there."""
+    paths = ((output / name, size) for name, size in marker.scratch)
+    return all(path.is_file() and path.stat().st_size == size for path, size in paths)
+
+
 def _remove(marker: Marker, folder: Path, output: Path) -> None:
     (folder / f"{marker.unit}.json").unlink(missing_ok=True)
-    for name, _ in marker.outputs:
+    for name, _ in marker.outputs + marker.scratch:
         (output / name).unlink(missing_ok=True)

@@ -84,10 +84,15 @@ class RunWriter:
         self._mask = open(self._unsorted_mask, "wb") if has_mask else None  # noqa: SIM115
 
     @property
-    def outputs(self) -> tuple[Path, ...]:
-        """The files of the run."""
-        files = run_files(self._path)
-        return files if self._mask is None else (*files, mask_file(self._path))
+    def index_files(self) -> tuple[Path, ...]:
+        """RUN.npy and RUN.json: what `pack` plans by."""
+        return run_files(self._path)[1:]
+
+    @property
+    def token_files(self) -> tuple[Path, ...]:
+        """RUN.bin, and RUN.mask where there is one: as large as the data that `pack` writes."""
+        tokens = run_files(self._path)[0]
+        return (tokens,) if self._mask is None else (tokens, mask_file(self._path))
 
     def add(
         self,

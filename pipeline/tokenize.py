@@ -78,6 +78,20 @@ def run(
     stands in rejected/<unit>.tokenize.jsonl. `special` counts the special tokens that texts
     spelled out, `targets` [source, language, tokens] those that a loss mask counts.
     """
+    stage, units = plan(config, output, verdict_markers, tokenizer, cuts)
+    markers = run_stage(stage, units, output, executor, progress)
+    _tell(config, markers)
+    return markers
+
+
+def plan(
+    config: PreprocessConfig,
+    output: Path,
+    verdict_markers: Mapping[str, Marker],
+    tokenizer: TokenizerResult,
+    cuts: Mapping[str, Marker] | None = None,
+) -> tuple[Stage, list[Unit]]:
+    """Return the stage and its units, for `run`, and to `restore` the runs' tokens."""
     cuts = cuts or {}
     max_tokens = None if config.kind == "text" else config.chat.max_tokens
     stage = Stage(
@@ -113,7 +127,11 @@ def run(
         )
         for name, marker in verdict_markers.items()
     ]
-    markers = run_stage(stage, units, output, executor, progress)
+    return stage, units
+
+
+def _tell(config: PreprocessConfig, markers: Mapping[str, Marker]) -> None:
+    """Log which documents were dropped, and which special tokens the texts spell out."""
     dropped: Counter[str] = Counter()
     for marker in markers.values():
         for _, _, reason, count, _ in marker.counts["dropped"]:
@@ -129,7 +147,7 @@ def run(
     special: Counter[str] = Counter()
     for marker in markers.values():
         special.update(marker.counts["special"])
-    if special and max_tokens is not None:
+    if special and config.kind != "text":
         became = {"as_text": "are encoded as text", "as_tokens": "became those tokens"}
         logger.warning(
             "control tokens that conversations spell out %s: %s (chat.special_strings)",
@@ -142,7 +160,6 @@ def run(
             'tokenizer.special_strings = "as_text" they are encoded as any other text',
             describe_special(special),
         )
-    return markers
 
 
 def tokenize_unit(arguments: TokenizeArguments) -> UnitResult:
@@ -216,7 +233,7 @@ def tokenize_unit(arguments: TokenizeArguments) -> UnitResult:
                 _add(cut_bytes, keys, losses)
                 advance(int(np.diff(text_arrays(part["text"])[1]).sum()))
         writer.finish()
-    outputs = [*writer.outputs]
+    outputs = [*writer.index_files]
     if dropped:
         outputs.append(_write_dropped(output / "rejected" / f"{unit}.tokenize.jsonl", dropped))
     rows = [[*key, documents[key], tokens[key], text_bytes[key]] for key in sorted(documents)]
@@ -229,7 +246,7 @@ def tokenize_unit(arguments: TokenizeArguments) -> UnitResult:
     }
     if has_mask:
         counts["targets"] = [[*key, targets[key]] for key in sorted(targets)]
-    return UnitResult(counts=counts, outputs=tuple(outputs))
+    return UnitResult(counts=counts, outputs=tuple(outputs), scratch=writer.token_files)
 
 
 def _add(

@@ -9,7 +9,9 @@ tokens reaches on the same tokens: p(id) = (count + 1) / (num_tokens + vocab_siz
 from __future__ import annotations
 
 import itertools
+import logging
 import math
+import time
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -34,7 +36,11 @@ from .model import Transformer
 from .places import document_places
 from .sharding import gather_nothing
 
+logger = logging.getLogger(__name__)
+
 _COUNT_CHUNK_TOKENS = 8 << 20
+SECONDS_BETWEEN_LINES = 15.0
+"""How often a long evaluation says how far it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +116,7 @@ def evaluate(
     sums = np.zeros((len(names), 4))
     mine = windows[grid.data.rank :: grid.data.size]
     coming = read_in_order(_Windows(list(validation.values()), mine), range(len(mine)))
-    for part in _parts(mine, batch_size):
+    for part in _parts(mine, batch_size, is_main=grid.is_main):
         samples = list(itertools.islice(coming, len(part)))
         batch = read_batch(
             samples,
@@ -237,8 +243,16 @@ class _Windows:
         return any(dataset.is_remote for dataset in self.datasets)
 
 
-def _parts(items: list[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:
+def _parts(
+    items: list[tuple[int, int]], size: int, *, is_main: bool
+) -> Iterator[list[tuple[int, int]]]:
+    """Yield the windows by batches; say now and then how far they are."""
+    begun = told = time.monotonic()
     for start in range(0, len(items), size):
+        now = time.monotonic()
+        if start and is_main and now - told >= SECONDS_BETWEEN_LINES:
+            told, left = now, (now - begun) / start * (len(items) - start)
+            logger.info("scored %d of %d windows, about %.0f s left", start, len(items), left)
         yield items[start : start + size]
 
 

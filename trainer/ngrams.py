@@ -40,6 +40,17 @@ class _Order:
     """How many different tokens stand before it."""
 
 
+class _Discounted:
+    """One order's counts, and what follows from them for every context alike."""
+
+    def __init__(self, counts: Ids, context: Ids) -> None:
+        once, twice = int((counts == 1).sum()), int((counts == 2).sum())
+        self.counts = counts
+        self.discount = once / (once + 2 * twice) if once else 0.5
+        self.totals = np.bincount(context, counts, minlength=1)
+        self.kinds = np.bincount(context[counts > 0], minlength=len(self.totals))
+
+
 class NgramModels:
     """Interpolated Kneser-Ney models of the orders 2 to `max_order`, of the same text.
 
@@ -71,6 +82,11 @@ class NgramModels:
             )
             numbers = np.full_like(numbers, _UNSEEN)
             numbers[inside] = index
+        # Of each length: as the highest order, and as one below it.
+        self._discounted = [
+            (_Discounted(table.raw, table.context), _Discounted(table.before, table.context))
+            for table in self._orders
+        ]
 
     def nll(self, row: Ids, order: int) -> NDArray[np.float64]:
         """Return the nats of each token of a row but its first, float64[len(row) - 1].
@@ -81,12 +97,13 @@ class NgramModels:
         numbers = row
         contexts = np.zeros(len(row), dtype=np.int64)
         for length in range(1, order + 1):
-            table = self._orders[length - 1]
             if length > 1:
                 contexts = np.concatenate(([_UNSEEN], numbers[:-1]))
-                numbers = _find(table.keys, contexts, row, self.vocab_size)
-            counts = table.raw if length == order else table.before
-            probability = _interpolate(table, counts, numbers, contexts, probability, length)
+                keys = self._orders[length - 1].keys
+                numbers = _find(keys, contexts, row, self.vocab_size)
+            highest, lower = self._discounted[length - 1]
+            known = highest if length == order else lower
+            probability = _interpolate(known, numbers, contexts, probability)
         nats: NDArray[np.float64] = -np.log(probability[1:])
         return nats
 
@@ -145,24 +162,14 @@ def _find(keys: Ids, contexts: Ids, tokens: Ids, vocab_size: int) -> Ids:
 
 
 def _interpolate(
-    table: _Order,
-    counts: Ids,
-    numbers: Ids,
-    contexts: Ids,
-    lower: NDArray[np.float64],
-    length: int,
+    known: _Discounted, numbers: Ids, contexts: Ids, lower: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return the probabilities of one order, given those of the order below."""
-    once, twice = int((counts == 1).sum()), int((counts == 2).sum())
-    discount = once / (once + 2 * twice) if once else 0.5
-    size = int(table.context.max(initial=0)) + 1
-    totals = np.bincount(table.context, counts, minlength=size)
-    kinds = np.bincount(table.context[counts > 0], minlength=size)
-    known = (contexts != _UNSEEN) & (contexts < size)
-    context = np.where(known, contexts, 0)
-    known &= totals[context] > 0
-    total = np.where(known, totals[context], 1)
-    own = np.where(numbers != _UNSEEN, counts[numbers], 0) if len(counts) else np.zeros(len(lower))
-    share = np.maximum(own - discount, 0) / total
-    rest = discount * kinds[context] / total
-    return np.where(known, share + rest * lower, lower)
+    seen = (contexts != _UNSEEN) & (contexts < len(known.totals))
+    context = np.where(seen, contexts, 0)
+    seen &= known.totals[context] > 0
+    total = np.where(seen, known.totals[context], 1)
+    own = 0 if not len(known.counts) else np.where(numbers != _UNSEEN, known.counts[numbers], 0)
+    share = np.maximum(own - known.discount, 0) / total
+    rest = known.discount * known.kinds[context] / total
+    return np.where(seen, share + rest * lower, lower)

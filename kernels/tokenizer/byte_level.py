@@ -1,8 +1,8 @@
 """Byte-level BPE: segments of a text, rank tables and a memo flow in, token ids out.
 
 A batch of pieces at a time: their bounds (`pieces.py`), then their keys and the cache lines of the
-memo that they need (`piece_memo.py`), then the ids of those that the memo has. What it does not
-have is merged (`lanes.py`), and put in between.
+memo that they need (`piece_memo.py`; of long ones also where their ids stand), then the ids of
+those that the memo has. What it does not have is merged (`lanes.py`), and put in between.
 """
 
 from __future__ import annotations
@@ -19,24 +19,74 @@ from .merges import merge_piece
 from .piece_memo import (
     COUNT,
     END,
+    FEW,
+    HIGH,
+    KEY,
+    LINE,
     LONGEST_KEY,
     OUT,
     PIECE,
     PLACE,
     START,
+    STOP,
     find_known,
     find_long,
     find_short,
     hash_bytes,
     long_line,
+    long_slot,
     remember,
     short_key,
     short_line,
+    write_six,
 )
 from .pieces import fill_bounds
 
 _IDS = np.uint64(0xFFFFFFFF0FFFFFFF)  # all of a slot's word but the number of ids
 _28, _15 = np.uint64(28), np.uint64(15)
+
+
+@inner
+def _copy_ids(arena: Any, place: Any, count: Any, out: Any, at: Any) -> None:
+    """Copy ids two at a time: one more than asked for, where there is always room."""
+    for i in range(0, count, 2):
+        store_u64(out, at + i, load_u64(arena, place + i))
+
+
+@inner
+def _find_lines(data: Any, begin: Any, count: Any, memo: Any) -> None:
+    """Write the entries of a batch of pieces, and ask for the cache lines that they lead to."""
+    bounds, entries, longs = memo.bounds, memo.entries, memo.longs
+    masks, short, long = memo.masks, memo.short, memo.long
+    num_long, start = np.int64(0), begin
+    for i in range(count):
+        stop = np.int64(load_u64(bounds, i))
+        size = stop - start
+        store_u64(entries, 4 * i + STOP, stop)
+        if size < 16:
+            low, high = short_key(data, start, size, masks)
+            line = short_line(low, high, short)
+            prefetch(short, line)
+            store_u64(entries, 4 * i + KEY, low)
+            store_u64(entries, 4 * i + HIGH, high)
+            store_u64(entries, 4 * i + LINE, line)
+        elif size <= LONGEST_KEY:
+            key = hash_bytes(data, start, stop, masks)
+            line = long_line(key, long)
+            prefetch(long, line)
+            store_u64(entries, 4 * i + KEY, key)
+            store_u64(entries, 4 * i + LINE, line)
+            store_u64(longs, num_long, i)
+            num_long += 1
+        start = stop
+    for i in range(num_long):
+        entry = 4 * np.int64(load_u64(longs, i))
+        line = np.int64(load_u64(entries, entry + LINE))
+        slot = long_slot(long, line, load_u64(entries, entry + KEY))
+        store_u64(entries, entry + HIGH, slot)
+        place = np.int64(slot & np.uint64(0xFFFFFFFF))
+        prefetch(memo.arena, place)
+        prefetch(memo.arena, place + 16)
 
 
 @inner
@@ -55,19 +105,18 @@ def _write_known(
 
     Returns (their end in `out`, how many the memo does not have): these are listed in `missed`.
     """
-    short, keys, lines, bounds = memo.short, memo.keys, memo.lines, memo.bounds
-    missed, arena = memo.missed, memo.arena
+    short, entries, missed, arena = memo.short, memo.entries, memo.missed, memo.arena
     misses, room, start = np.int64(0), np.int64(0), begin
     for i in range(count):
-        stop = np.int64(load_u64(bounds, i))
+        stop = np.int64(load_u64(entries, 4 * i + STOP))
         size = stop - start
         found = np.int64(-1)
         if size < 16:
             slot = find_short(
                 short,
-                np.int64(load_u64(lines, i)),
-                load_u64(keys, 2 * i),
-                load_u64(keys, 2 * i + 1),
+                np.int64(load_u64(entries, 4 * i + LINE)),
+                load_u64(entries, 4 * i + KEY),
+                load_u64(entries, 4 * i + HIGH),
             )
             if slot >= 0:
                 first, second = load_u64(short, slot + 2), load_u64(short, slot + 3)
@@ -75,15 +124,13 @@ def _write_known(
                 if found <= 4:
                     store_u64(out, total, first & _IDS)
                     store_u64(out, total + 2, second)
+                elif found <= FEW:
+                    write_six(out, total, first, second)
                 else:
-                    place = np.int64(second)
-                    for j in range(found):
-                        store_i32(out, total + j, np.int64(arena[place + j]))
+                    _copy_ids(arena, np.int64(second), found, out, total)
         elif size <= LONGEST_KEY:
-            line, key = np.int64(load_u64(lines, i)), load_u64(keys, 2 * i)
-            place, found = find_long(data, start, stop, line, key, memo)
-            for j in range(found):
-                store_i32(out, total + j, np.int64(arena[place + j]))
+            place, found = find_long(data, start, stop, load_u64(entries, 4 * i + HIGH), memo)
+            _copy_ids(arena, place, found, out, total)
         else:
             token = np.int64(-1)
             if len(known.slots):
@@ -190,8 +237,7 @@ def encode_byte_level(
         segment_ids: int64[num_segments + 1]: ids before each segment.
     """
     total = np.int64(0)
-    bounds, keys, lines = memo.bounds, memo.keys, memo.lines
-    masks, short, long, missed = memo.masks, memo.short, memo.long, memo.missed
+    missed = memo.missed
     segment_ids[0] = 0
     for segment in range(len(starts)):
         if tokens[segment] >= 0:
@@ -201,25 +247,8 @@ def encode_byte_level(
             continue
         begin, end = np.int64(starts[segment]), np.int64(ends[segment])
         while begin < end:
-            count, behind = fill_bounds(data, begin, end, stage1, stage2, rules, bounds)
-            start = begin
-            for i in range(count):
-                stop = np.int64(load_u64(bounds, i))
-                size = stop - start
-                if size < 16:
-                    low, high = short_key(data, start, size, masks)
-                    store_u64(keys, 2 * i, low)
-                    store_u64(keys, 2 * i + 1, high)
-                    line = short_line(low, high, short)
-                    prefetch(short, line)
-                    store_u64(lines, i, line)
-                elif size <= LONGEST_KEY:
-                    key = hash_bytes(data, start, stop, masks)
-                    store_u64(keys, 2 * i, key)
-                    line = long_line(key, long)
-                    prefetch(long, line)
-                    store_u64(lines, i, line)
-                start = stop
+            count, behind = fill_bounds(data, begin, end, stage1, stage2, rules, memo.bounds)
+            _find_lines(data, begin, count, memo)
             total, misses = _write_known(
                 data, begin, count, tables, known, memo, scratch, out, total
             )

@@ -86,6 +86,22 @@ if numba.config.DISABLE_JIT:
         raw = bytes(data[int(index) : int(index) + 64]).ljust(64, b"\0")
         return np.uint64(sum(1 << i for i, b in enumerate(raw) if 0 <= b - int(low) < int(size)))
 
+    def utf8_errors64(data: Any, index: Any) -> Any:
+        """Return the mask of those of the 64 bytes at data[index] that cannot stand there in UTF-8,
+        given the three bytes before them."""
+        raw = [int(byte) for byte in data[int(index) - 3 : int(index) + 64]]
+        found = 0
+        for i, byte in enumerate(raw[3:]):
+            third, second, before = raw[i : i + 3]
+            wanted = before >= 0xC0 or second >= 0xE0 or third >= 0xF0
+            low, top = {0xE0: (0xA0, 0xBF), 0xED: (0x80, 0x9F), 0xF0: (0x90, 0xBF)}.get(
+                before, (0x80, 0x8F if before == 0xF4 else 0xBF)
+            )
+            wrong = (0x80 <= byte < 0xC0) != wanted or byte in (0xC0, 0xC1) or byte >= 0xF5
+            wrong |= wanted and before >= 0xC0 and not low <= byte <= top
+            found |= int(wrong) << i
+        return np.uint64(found)
+
     def equal64(data: Any, index: Any, byte: Any) -> Any:
         """Return the mask of those of the 64 bytes at data[index] that equal `byte`."""
         raw = bytes(data[int(index) : int(index) + 64]).ljust(64, b"\0")
@@ -240,6 +256,47 @@ else:
             return builder.bitcast(inside, _I64)
 
         return types.uint64(data, index, low, size), generate
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def utf8_errors64(typing_context, data, index):  # type: ignore[no-untyped-def]
+        """Return the mask of those of the 64 bytes at data[index] that cannot stand there in UTF-8.
+
+        The three bytes before them are read too, and are taken for valid; what they and the last
+        ones of the 64 announce is looked for in the 64, and in the next 64.
+        """
+
+        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            data, index = arguments
+
+            def behind(distance: int) -> Any:
+                moved = builder.sub(index, _I64(distance))
+                return _load64(context, builder, signature, (data, moved))
+
+            def is_from(vector: Any, low: int) -> Any:
+                return builder.icmp_unsigned(">=", vector, _splat(builder, low))
+
+            def equals(vector: Any, byte: int) -> Any:
+                return builder.icmp_unsigned("==", vector, _splat(builder, byte))
+
+            byte, before, second, third = (behind(distance) for distance in range(4))
+            wanted = builder.or_(
+                is_from(before, 0xC0), builder.or_(is_from(second, 0xE0), is_from(third, 0xF0))
+            )
+            follows = builder.icmp_signed("<", byte, _splat(builder, 0xC0))
+            high, middle = is_from(byte, 0xA0), is_from(byte, 0x90)
+            wrong = builder.xor(follows, wanted)
+            for place in (
+                equals(builder.or_(byte, _splat(builder, 1)), 0xC1),  # would be below U+0080
+                is_from(byte, 0xF5),
+                builder.and_(equals(before, 0xE0), builder.not_(high)),  # shorter forms exist
+                builder.and_(equals(before, 0xED), high),  # surrogates
+                builder.and_(equals(before, 0xF0), builder.not_(middle)),
+                builder.and_(equals(before, 0xF4), middle),
+            ):
+                wrong = builder.or_(wrong, place)
+            return builder.bitcast(wrong, _I64)
+
+        return types.uint64(data, index), generate
 
     @intrinsic  # type: ignore[untyped-decorator]
     def lowest32(typing_context, array, index):  # type: ignore[no-untyped-def]

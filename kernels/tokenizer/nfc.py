@@ -18,12 +18,13 @@ from ..jit import as_readonly
 from ..jit import borrowing_kernel as kernel
 from ..jit import inner_kernel as inner
 from .classes import fold, load_unicode
-from .intrinsics import classify64, trailing_zeros
+from .intrinsics import between64, equal64, trailing_zeros
 
 CHECK = 256
 """In `ComposeTables.stage2`, beside the combining class: may not stand composed as it is."""
 
-_0 = np.uint64(0)
+_0, _1, _2 = np.uint64(0), np.uint64(1), np.uint64(2)
+_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _L, _V, _T, _S = 0x1100, 0x1161, 0x11A7, 0xAC00  # Hangul: leading, vowel, trailing (less 1)
 _HANGUL = 11172
 
@@ -102,32 +103,76 @@ def _bits(tables: Any, code: Any) -> Any:
     return np.int64(tables.stage2[np.int64(tables.stage1[code >> 8]) * 256 + (code & 255)])
 
 
+@inner
+def _third(data: Any, at: Any, low: Any, size: Any) -> Any:
+    """Return the mask of the bytes whose next but one is from `low` up to low + size."""
+    return between64(data, at, low, size) >> _2
+
+
+@inner
+def _plain(data: Any, at: Any, leads: Any) -> Any:
+    """Return those first bytes of characters that the tables have nothing to say of.
+
+    They are told by their bytes alone, whole scripts at a time (tests hold this to the tables);
+    what these do not tell is looked up by the caller.
+    """
+    plain = between64(data, at, np.uint8(0xC2), np.uint8(10))  # Latin
+    plain |= between64(data, at, np.uint8(0xD0), np.uint8(2))  # Cyrillic
+    plain |= between64(data, at, np.uint8(0xE4), np.uint8(6))  # Han
+    plain |= between64(data, at, np.uint8(0xEB), np.uint8(2))  # Hangul
+    left = leads & ~plain
+    if left == _0:
+        return plain
+    found = left & equal64(data, at, np.uint8(0xD8))
+    if found:
+        plain |= found & (between64(data, at, np.uint8(0xA0), np.uint8(0x20)) >> _1)
+    found = left & equal64(data, at, np.uint8(0xD9))
+    if found:
+        second = between64(data, at, np.uint8(0x80), np.uint8(0x0B))
+        second |= between64(data, at, np.uint8(0xB1), np.uint8(0x0F))
+        plain |= found & (second >> _1)
+    seen = _ALL >> _2  # the third byte stands in the window
+    found = left & seen & equal64(data, at, np.uint8(0xE3))
+    if found:
+        plain |= found & (equal64(data, at, np.uint8(0x81)) >> _1)
+        plain |= found & (equal64(data, at, np.uint8(0x83)) >> _1)
+        voiced = _third(data, at, np.uint8(0x99), np.uint8(2))
+        plain |= found & (equal64(data, at, np.uint8(0x82)) >> _1) & ~voiced
+        tones = _third(data, at, np.uint8(0xAA), np.uint8(6))
+        plain |= found & (equal64(data, at, np.uint8(0x80)) >> _1) & ~tones
+    found = left & seen & equal64(data, at, np.uint8(0xE0))
+    if found:
+        vowels = _third(data, at, np.uint8(0xB8), np.uint8(3))
+        plain |= found & (equal64(data, at, np.uint8(0xB8)) >> _1) & ~vowels
+        tones = _third(data, at, np.uint8(0x88), np.uint8(4))
+        plain |= found & (equal64(data, at, np.uint8(0xB9)) >> _1) & ~tones
+        nuktas = _third(data, at, np.uint8(0xA9), np.uint8(20))
+        plain |= found & (equal64(data, at, np.uint8(0xA4)) >> _1) & ~nuktas
+        marks = _third(data, at, np.uint8(0x8D), np.uint8(0x13))
+        plain |= found & (equal64(data, at, np.uint8(0xA5)) >> _1) & ~marks
+    return plain
+
+
 @kernel
 def first_odd(data: Any, at: Any, end: Any, tables: Any) -> Any:
     """Return the first place from `at` that the quick check doubts, `end` if there is none."""
-    last = np.int64(0)
+    last, behind = np.int64(0), np.int64(-1)  # class of the character that ends at `behind`
     while at < end:
-        high = classify64(data, at)[5]
-        if high == _0:
-            at += 64
-            last = np.int64(0)
-            continue
-        skipped = trailing_zeros(high)
-        stop = min(end, at + 64)
-        if skipped > 0:
-            at += skipped
-            last = np.int64(0)
-        while at < stop:
-            code, size = _decode(data, at)
+        leads = between64(data, at, np.uint8(0xC0), np.uint8(0x40))
+        if leads:
+            leads &= ~_plain(data, at, leads)
+        while leads:
+            place = at + trailing_zeros(leads)
+            leads &= leads - _1
+            if place >= end:
+                break
+            code, size = _decode(data, place)
             bits = _bits(tables, code)
-            if bits != 0:
-                order = bits & 255
-                if bits & CHECK or (order != 0 and order < last):
-                    return at
-                last = order
-            else:
-                last = np.int64(0)
-            at += size
+            order = bits & 255
+            if bits & CHECK or (order != 0 and place == behind and order < last):
+                return place
+            last, behind = order, place + size
+        at += 64
     return end
 
 

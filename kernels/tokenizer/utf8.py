@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..jit import borrowing_kernel as kernel
-from .intrinsics import classify64, trailing_zeros
+from .intrinsics import utf8_errors64
 
 _0 = np.uint64(0)
 
@@ -20,12 +20,15 @@ def first_invalid(data: Any, begin: Any, end: Any) -> Any:
     """
     at = begin
     while at < end:
-        high = classify64(data, at)[5]
-        if high == _0:
+        if at - begin >= 3 and end - at > 64 and utf8_errors64(data, at) == _0:
             at += 64
             continue
+        # One character after the other: the first, the last, and where something is wrong.
+        for back in range(1, 4):
+            if at - back >= begin and data[at - back] >= 0xC0:
+                at -= back  # a character that may go on here
+                break
         stop = min(end, at + 64)
-        at += trailing_zeros(high)
         while at < stop:
             first = np.int64(data[at])
             if first < 0x80:

@@ -65,12 +65,13 @@ def _below(index: Any) -> Any:
 
 @inner
 def _plain_letters(data: Any, at: Any, leads: Any, size: Any) -> Any:
-    """Return the first bytes of letters that need no look at their class.
+    """Return the letters that need no look at their class, each on all of its bytes.
 
-    Masks of (Han and kana, Hangul, Cyrillic capitals, small Cyrillic), all of them whole below
-    `size`: U+3041 to U+30FF but signs, U+4E00 to U+9F7F, U+AC00 to U+D77F, U+0400 to U+045F.
+    Masks of (first bytes of all of them, Han and kana, other letters without case, capitals, small
+    letters), all of them whole below `size`: U+3041 to U+30FF but signs, U+4E00 to U+9F7F, U+AC00
+    to U+D77F, U+0620 to U+064A, U+0671 to U+067F, U+00C0 to U+00FF but signs, U+0400 to U+045F.
     """
-    han, hangul, capital, small = _0, _0, _0, _0
+    han, caseless, capital, small = _0, _0, _0, _0
     three = leads & between64(data, at, np.uint8(0xE3), np.uint8(0x0B)) & _below(size - 2)
     if three:
         # The first byte alone, or the second one, decides.
@@ -95,14 +96,35 @@ def _plain_letters(data: Any, at: Any, leads: Any, size: Any) -> Any:
             hangul |= first & _behind(data, at, np.uint8(0xB0), np.uint8(16))
             first = equal64(data, at, np.uint8(0xED))
             hangul |= first & _behind(data, at, np.uint8(0x80), np.uint8(30))
-            hangul &= korean
-    two = leads & between64(data, at, np.uint8(0xD0), np.uint8(2)) & _below(size - 1)
+            caseless = hangul & korean
+    whole = han | caseless
+    han |= (han << _1) | (han << _2)
+    caseless |= (caseless << _1) | (caseless << _2)
+    pairs = leads & _below(size - 1)
+    two = pairs & between64(data, at, np.uint8(0xD0), np.uint8(2))
     if two:
         first = two & equal64(data, at, np.uint8(0xD0))
         capital = first & _behind(data, at, np.uint8(0x80), np.uint8(0x30))
         small = first & ~capital
         small |= two & ~first & _behind(data, at, np.uint8(0x80), np.uint8(0x20))
-    return han, hangul, capital, small
+    two = pairs & equal64(data, at, np.uint8(0xC3))
+    if two:
+        signs = _behind(data, at, np.uint8(0x97), np.uint8(1))
+        signs |= _behind(data, at, np.uint8(0xB7), np.uint8(1))
+        first = _behind(data, at, np.uint8(0x80), np.uint8(0x1F))
+        capital |= two & first & ~signs
+        small |= two & ~first & ~signs
+    two = pairs & between64(data, at, np.uint8(0xD8), np.uint8(2))
+    if two:
+        first = equal64(data, at, np.uint8(0xD8))
+        second = _behind(data, at, np.uint8(0x80), np.uint8(0x0B))
+        second |= _behind(data, at, np.uint8(0xB1), np.uint8(0x0F))
+        arabic = first & _behind(data, at, np.uint8(0xA0), np.uint8(0x20))
+        arabic = two & (arabic | (~first & second))
+        whole |= arabic
+        caseless |= arabic | (arabic << _1)
+    whole |= capital | small
+    return whole, han, caseless, capital | (capital << _1), small | (small << _1)
 
 
 @inner
@@ -137,21 +159,16 @@ def window_starts(data: Any, at: Any, end: Any, stage1: Any, stage2: Any, rules:
             size = trailing_zeros(odd)
     if high & _below(size):
         leads = between64(data, at, np.uint8(0xC0), np.uint8(0x40)) & _below(size)
-        left = leads
-        han, hangul, capital, small = _plain_letters(data, at, leads, size)
-        left &= ~(han | hangul | capital | small)
-        han |= (han << _1) | (han << _2)
-        hangul |= (hangul << _1) | (hangul << _2)
-        capital |= capital << _1
-        small |= small << _1
+        whole, han, plain, capital, small = _plain_letters(data, at, leads, size)
+        left = leads & ~whole
+        letters |= plain | capital | small
         if scheme == DEEPSEEK:
             ideographs = han
-            letters |= hangul | capital | small
         else:
-            letters |= han | hangul | capital | small
+            letters |= han
             upper |= capital
             lower |= small
-            caseless = han | hangul
+            caseless = han | plain
         word = LETTER
         if scheme in (DEEPSEEK, O200K) or rules & MARKS:
             word = LETTER | MARK

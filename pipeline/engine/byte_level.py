@@ -311,7 +311,7 @@ def _known_pieces(chosen: list[tuple[bytes, int]]) -> KnownPieces:
     """Return a hash table of pieces and their ids."""
     if not chosen:
         return KnownPieces(np.zeros(0, np.uint64), np.zeros(16, np.int32))
-    masks = new_memo(1, 1, 16).masks
+    masks = new_memo(2, 2, 16).masks
     slots = np.zeros(2 << int(2 * len(chosen)).bit_length(), np.uint64)
     mask = len(slots) // 2 - 1
     arena: list[int] = []

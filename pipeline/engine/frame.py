@@ -227,8 +227,9 @@ class Engine:
         segment_ids = np.zeros(num_segments + 1, np.int64)
         total = self.model.encode_segments(text, *segments, state, out, segment_ids)
         ends = segment_ids[1:] if counts is None else segment_ids[np.cumsum(counts)]
-        num_added = int((segments.tokens >= 0).sum()) if counts is not None else 0
-        lengths = np.diff(ends, prepend=0)
+        num_added = int(np.count_nonzero(segments.tokens >= 0)) if counts is not None else 0
+        lengths = ends.copy()  # np.diff takes ten times as long for so few
+        lengths[1:] -= ends[:-1]
         ids = out[:total].astype(dtype) if parallel else out[:total]
         if len(out) > 8 * _ROOMY:  # not kept: one huge document needed it
             out = np.empty(0, np.int32)
@@ -310,6 +311,8 @@ def split_added_tokens(
         if total >= 0:
             break
         room *= 8
+    if total == num_segments and np.array_equal(new.tokens[:total], segments.tokens):
+        return segments, counts  # what looked like one was none
     if counts is not None:
         edges = np.concatenate(([0], np.cumsum(pieces)))[np.concatenate(([0], np.cumsum(counts)))]
         pieces = np.diff(edges)

@@ -1,12 +1,13 @@
 """Runs of `preprocess` that are killed, or whose disk is full, at random: what is left is compared.
 
-    python tests/faults/fault_runs.py --kills 100 [--corpus FOLDER] [--workers 2] [--seed 0]
-    unshare -rm python tests/faults/fault_runs.py --sizes 20
+    python tests/faults/fault_runs.py --kills 100 [--corpus FOLDER] [--workers 2] [--forked]
+    unshare -rm python tests/faults/fault_runs.py --sizes 20 [--forked]
 
 Each trial begins in an empty folder, is disturbed once or more often, and then runs to its end. Its
 files, intermediate ones too, must be those of a run that was left alone, to the byte, and no
 unfinished file may be left. A trial waits for a random stage to begin and a random moment more, so
-that short stages are hit as well as long ones.
+that short stages are hit as well as long ones. With `--forked` a run is a fork of this process,
+which has loaded everything: several times as many trials in the same time.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -26,6 +28,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from rich.console import Console
+
+import gristmill.cli
+import gristmill.config
+from gristmill.pipeline import PreprocessConfig, preprocess
+
 STAGES = (
     "clean", "keys", "exact", "buckets", "components", "shingles", "boilerplate", "verify",
     "verdicts", "train_tokenizer", "tokenize", "pack", "summary", "pages",
@@ -35,6 +43,7 @@ CONFIG = """
 [run]
 output = {output}
 workers = {workers}
+check_space = false
 [[preprocess.sources]]
 path = {path}
 [preprocess.clean]
@@ -67,8 +76,53 @@ def write_config(path: Path, corpus: Path, output: Path, *, workers: int, unit_b
     return path
 
 
-def start(config: Path) -> subprocess.Popen[str]:
+class ForkedRun:
+    """A run in a fork of this process; `start` gives it or a process of its own."""
+
+    is_wanted = False
+
+    def __init__(self, config: Path) -> None:
+        self._errors = config.with_suffix(".errors")
+        self._process = multiprocessing.get_context("fork").Process(target=self._run, args=[config])
+        self._process.start()
+        self.pid = self._process.pid or 0
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Return the exit status; None: it still runs."""
+        self.returncode = self._process.exitcode
+        return self.returncode
+
+    def communicate(self) -> tuple[str, str]:
+        """Wait for its end; return what it printed on standard output (not kept) and error."""
+        self._process.join()
+        self.poll()
+        return "", self._errors.read_text() if self._errors.exists() else ""
+
+    def _run(self, config: Path) -> None:
+        os.setsid()
+        for path, descriptor in ((os.devnull, 1), (self._errors, 2)):
+            os.dup2(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY), descriptor)
+        sys.argv = ["gristmill", "preprocess", str(config)]
+        sys.exit(gristmill.cli.main())
+
+    @classmethod
+    def load_everything(cls, folder: Path, corpus: Path, unit_bytes: int) -> None:
+        """Do a run here, so that forks of this process find modules and kernels loaded."""
+        config = write_config(
+            folder / "first.toml", corpus, folder / "first", workers=1, unit_bytes=unit_bytes
+        )
+        tables = gristmill.config.read_config(config)["preprocess"]
+        settings = gristmill.config.build(PreprocessConfig, tables, "preprocess")
+        preprocess(settings, output=folder / "first", workers=1, console=Console(quiet=True))
+        shutil.rmtree(folder / "first")
+        cls.is_wanted = True
+
+
+def start(config: Path) -> subprocess.Popen[str] | ForkedRun:
     """Start a run in a session of its own."""
+    if ForkedRun.is_wanted:
+        return ForkedRun(config)
     command = [sys.executable, "-m", "gristmill.cli", "preprocess", str(config)]
     return subprocess.Popen(
         command,
@@ -164,6 +218,7 @@ def kill_trials(
         finish(config)
         different = differences(output, whole)
         assert not different, f"after {dict(hit)}: {different[:10]}"
+        print(f"{hit.total()} of {kills} kills, same bytes after each", flush=True)
     return hit
 
 
@@ -220,11 +275,14 @@ def main() -> None:
     parser.add_argument("--unit-bytes", type=int, default=10_000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--forked", action="store_true", help="runs are forks of this process")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder, corpus = Path(name), chosen.corpus
         if corpus is None:
             write_corpus(corpus := folder / "in")
+        if chosen.forked:
+            ForkedRun.load_everything(folder, corpus, chosen.unit_bytes)
         if chosen.kills:
             hit = kill_trials(
                 folder,

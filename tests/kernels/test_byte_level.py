@@ -55,6 +55,7 @@ def test_pieces_end_where_the_expression_says(name, windows, strings):
 @pytest.mark.parametrize("name", sorted(RULES))
 def test_windows_and_single_pieces_agree_about_letters_that_windows_know_unseen(name):
     edges = [*range(0x3F0, 0x490), *range(0x2FF0, 0x3130), *range(0x4DB0, 0x4E10)]
+    edges += [*range(0x80, 0x180), *range(0x5F0, 0x700)]
     edges += [*range(0x9F70, 0x9FFF), *range(0xABF0, 0xAC10), *range(0xD770, 0xD7B0)]
     edges += [ord("a"), ord(" "), ord("!")] * 40
     order = np.random.default_rng(1).permutation(np.tile(edges, 4))

@@ -142,24 +142,26 @@ def test_verified_groups(
             np.testing.assert_array_equal(mine, theirs)
 
 
-@given(st.integers(1, 12), st.data())
-def test_components_whatever_the_order_and_the_split_of_the_edges(num_nodes, data):
-    node = st.integers(0, num_nodes - 1)
-    edges = data.draw(st.lists(st.tuples(node, node), max_size=15))
-    cut = data.draw(st.integers(0, len(edges)))
-    shuffled = data.draw(st.permutations(edges))
-    ends = np.array(edges, np.int64).reshape(len(edges), 2)
-    mixed = np.array(shuffled, np.int64).reshape(len(edges), 2)
+@given(st.integers(1, 12), st.sampled_from([np.int32, np.int64]), st.data())
+def test_components_whatever_the_order_and_the_split_of_the_buckets(num_documents, dtype, data):
+    document = st.integers(0, num_documents - 1)
+    buckets = data.draw(st.lists(st.lists(document, min_size=1, max_size=5), max_size=8))
+    shuffled = data.draw(st.permutations(buckets))
 
-    expected = np.arange(num_nodes)
-    reference.unite_edges(expected, ends[:, 0], ends[:, 1])
-    parents = np.arange(num_nodes)
-    kernels.unite_edges(parents, mixed[:cut, 0], mixed[:cut, 1])
-    kernels.unite_edges(parents, mixed[cut:, 0], mixed[cut:, 1])
+    def flat(buckets):
+        members = [m if n else -1 - m for bucket in buckets for n, m in enumerate(bucket)]
+        return np.array(members, np.int64)
 
-    np.testing.assert_array_equal(
-        kernels.resolve_components(parents), reference.resolve_components(expected)
-    )
+    expected = np.full(num_documents, -1, np.int64)
+    reference.join_buckets(expected, flat(buckets))
+    reference.resolve_components(expected)
+    parents, members = np.full(num_documents, -1, dtype), flat(shuffled)
+    cut = data.draw(st.integers(0, len(members)))
+    first = kernels.join_buckets(parents, members[:cut])
+    kernels.join_buckets(parents, members[cut:], first)
+    kernels.resolve_components(parents)
+
+    np.testing.assert_array_equal(parents, expected)
 
 
 @given(st.integers(1, 2**62), st.lists(st.floats(0, 1), max_size=5), st.integers(0, 2**64 - 1))
@@ -214,6 +216,7 @@ def test_numbers_of_a_wrong_type_are_refused_not_converted():
         kernels.hash_documents(np.zeros(4, np.int64), np.array([0, 4]))
 
 
-def test_an_edge_to_a_node_that_does_not_exist_is_refused():
-    with pytest.raises(ValueError, match="names node 5, but there are 3 nodes"):
-        kernels.unite_edges(np.arange(3), np.array([0]), np.array([5]))
+@pytest.mark.parametrize("members", [[-1, 5], [-6, 1]])
+def test_a_bucket_with_a_document_that_does_not_exist_is_refused(members):
+    with pytest.raises(ValueError, match="a bucket has document 5, but there are 3"):
+        kernels.join_buckets(np.full(3, -1, np.int32), np.array(members))

@@ -80,14 +80,19 @@ class Run:
         self.run(workers, **settings)
         return self.verdicts()
 
-    def run(self, workers=1, **settings):
+    def scratch(self):
+        """Return the files below work/ that are no markers."""
+        files = (self.output / "work").rglob("*")
+        return sorted(str(f) for f in files if f.is_file() and f.suffix != ".json")
+
+    def run(self, workers=1, keep_scratch=False, **settings):
         """Run dedup."""
         config = PreprocessConfig(
             sources=(SourceConfig(path="."),), dedup=DedupConfig(**{"partitions": 3, **settings})
         )
         with LocalExecutor(workers) as executor:
             self.verdict_markers = dedup.run(
-                config, self.output, self.markers, executor, Progress(quiet=True)
+                config, self.output, self.markers, executor, Progress(quiet=True), keep_scratch
             )
 
     def reasons(self, **settings):

@@ -2,9 +2,10 @@
 
 import random
 
+import numpy as np
 import pytest
 
-from gristmill.pipeline import dedup_near, dedup_run, jaccard
+from gristmill.pipeline import dedup, dedup_buckets, dedup_near, dedup_run, jaccard
 
 from .dedup_runs import Run, document_id, edit, make_text
 
@@ -239,21 +240,63 @@ def test_one_and_two_workers_and_any_number_of_partitions_write_the_same_bytes(t
     assert one.verdict_bytes() == two.verdict_bytes() == three.verdict_bytes()
 
 
-def test_running_again_does_nothing_and_a_lost_file_is_made_again_alike(tmp_path, monkeypatch):
+def test_scratch_goes_and_a_second_run_does_nothing_all_the_same(tmp_path, monkeypatch):
+    run = fill(Run(tmp_path / "output"))
+    run.dedup()
+    before = run.verdict_bytes()
+
+    for module in (dedup_run, dedup_near, dedup):
+        for name in [name for name in vars(module) if name.startswith("write_")]:
+            monkeypatch.setattr(module, name, _never)
+    run.dedup()
+
+    assert run.scratch() == []
+    assert run.verdict_bytes() == before
+
+
+def test_a_lost_verdict_is_made_again_alike_from_scratch_that_is_gone(tmp_path):
     run = fill(Run(tmp_path / "output"))
     run.dedup()
     before = run.verdict_bytes()
     (run.output / "verdicts" / "00002.parquet").unlink()
-    (run.output / "work" / "verify" / "part-00001-of-00003.npy").unlink()
 
-    def fail(*_):
-        raise AssertionError("this stage was done")
-
-    monkeypatch.setattr(dedup_run, "write_keys", fail)
-    monkeypatch.setattr(dedup_near, "write_buckets", fail)
     run.dedup()
 
     assert run.verdict_bytes() == before
+    assert run.scratch() == []
+
+
+def test_scratch_that_was_kept_is_used_and_what_is_lost_of_it_made_again(tmp_path, monkeypatch):
+    run = fill(Run(tmp_path / "output"))
+    run.dedup(keep_scratch=True)
+    before = run.verdict_bytes()
+    (run.output / "verdicts" / "00002.parquet").unlink()
+    (run.output / "work" / "verify" / "part-00001-of-00003.npy").unlink()
+
+    monkeypatch.setattr(dedup_run, "write_keys", _never)
+    monkeypatch.setattr(dedup_near, "write_buckets", _never)
+    run.dedup(keep_scratch=True)
+
+    assert run.verdict_bytes() == before
+    assert run.scratch() != []
+
+
+def test_buckets_do_not_depend_on_the_number_of_ranges_that_are_sorted(tmp_path, monkeypatch):
+    one, many = fill(Run(tmp_path / "one")), fill(Run(tmp_path / "many"))
+    one.dedup(keep_scratch=True)
+    monkeypatch.setattr(dedup_buckets, "RANGE_KEYS", 7)
+    many.dedup(keep_scratch=True)
+
+    for band in range(20):
+        name = f"work/buckets/band-{band:05}.npy"
+        members = [np.load(run.output / name) for run in (one, many)]
+        np.testing.assert_array_equal(*members)
+    assert one.verdict_bytes() == many.verdict_bytes()
+    assert not list((many.output / "work" / "buckets").glob("*.ranges"))
+
+
+def _never(*_):
+    raise AssertionError("this stage was done")
 
 
 def test_no_input_at_all_gives_no_verdict(run):

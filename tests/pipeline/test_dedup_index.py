@@ -118,7 +118,7 @@ def test_an_index_can_be_made_later_and_changes_no_verdict(tmp_path):
 
     assert run.verdict_bytes() == before
     assert (run.output / "index" / "index.json").exists()
-    assert not (run.output / "work" / "bands").exists()
+    assert run.scratch() == []
 
 
 def test_an_index_that_cannot_be_used_is_refused_with_a_remedy(old, new, tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from gristmill.pipeline import plan
+from gristmill.pipeline import plan, recipe
 from gristmill.pipeline.clean import plan as plan_units
 from gristmill.pipeline.config import (
     CleanConfig,
@@ -22,6 +22,9 @@ from gristmill.pipeline.config import (
 )
 from gristmill.pipeline.decontamination_config import DecontaminationConfig, EvaluationConfig
 from gristmill.pipeline.filter_config import FilterConfig
+from gristmill.pipeline.plan_needs import NoRoomError, Room
+
+from .small_runs import run
 
 Write = Callable[[Path, list[dict[str, object]]], Path]
 
@@ -49,15 +52,41 @@ def test_the_whole_is_estimated_from_a_part(
     monkeypatch.setattr(plan, "SAMPLE_TEXT_BYTES", 60_000)
     files = list((tmp_path / "in").iterdir())
     text_bytes = sum(path.stat().st_size for path in files) - 500 * len('{"text": ""}\n')
+    units = plan_units(config)
 
-    sample = plan.measure(config, plan_units(config))
+    sample = plan.measure(config, units)
 
     assert sample is not None
-    assert sample.text_bytes < text_bytes / 2
+    assert sample.text_bytes[0] < sample.text_bytes[1] < text_bytes / 2
     assert sample.whole_text_bytes == pytest.approx(text_bytes, rel=0.15)
     assert sample.whole_documents == pytest.approx(500, rel=0.15)
-    assert set(sample.seconds) == {"read and clean", "dedup", "tokenize", "pack"}
-    assert sample.training_seconds > 0
+    assert list(sample.stages) == [
+        "clean", "keys", "exact", "buckets", "components", "shingles", "boilerplate", "verify",
+        "verdicts", "train_tokenizer", "tokenize", "pack", "summary", "pages",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_run_needs_no_more_disk_than_its_plan_says(
+    config: PreprocessConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: bool
+) -> None:
+    monkeypatch.setattr(plan, "SAMPLE_TEXT_BYTES", 60_000)
+    meters = []
+
+    class Noted(plan.Meter):
+        def __init__(self, *_: object, **__: object) -> None:
+            super().__init__(tmp_path / "out")
+            meters.append(self)
+
+    units = plan_units(config)
+    needs = plan.estimate(config, units, 1, "pack", False, keep)
+    monkeypatch.setattr(recipe, "RunLog", Noted)
+    run(config, tmp_path / "out", keep_scratch=keep)
+
+    assert needs is not None
+    planned = {stage.name: stage.disk_bytes for stage in needs.stages}
+    for name, cost in meters[-1].costs.items():
+        assert sum(cost.disk_bytes.values()) <= planned[name], name
 
 
 def test_passages_and_the_search_for_evaluation_data_are_in_the_estimate(
@@ -75,10 +104,7 @@ def test_passages_and_the_search_for_evaluation_data_are_in_the_estimate(
     sample = plan.measure(config, plan_units(config))
 
     assert sample is not None
-    assert list(sample.seconds) == [
-        "read and clean", "search for evaluation data", "dedup", "repeated passages", "tokenize",
-        "pack",
-    ]  # fmt: skip
+    assert {"contamination", "passages", "repeats", "cuts"} <= set(sample.stages)
 
 
 def test_a_plan_is_shown_and_nothing_is_written(config: PreprocessConfig, tmp_path: Path) -> None:
@@ -86,7 +112,23 @@ def test_a_plan_is_shown_and_nothing_is_written(config: PreprocessConfig, tmp_pa
 
     plan.plan_preprocess(config, output=tmp_path / "out", console=Console(file=page, width=80))
 
-    for words in ("Input", "documents", "tokens", "time: in all", "disk: data", "memory: each"):
+    for words in ("Input", "documents", "tokens", "memory each", "disk in use", "in all", "data "):
         assert words in page.getvalue()
-    assert all(len(line) <= 80 for line in page.getvalue().splitlines())
+    for stage in ("clean", "components", "tokenize", "pack"):
+        assert f"│ {stage} " in page.getvalue()
+    assert all(len(line) <= 80 for line in page.getvalue().splitlines() if "│" in line)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_plan_that_cannot_fit_is_refused_after_it_is_shown(
+    config: PreprocessConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = io.StringIO()
+    monkeypatch.setattr(Room, "of", lambda _: Room(disk_bytes=1000, memory_bytes=None))
+    arguments = {"output": tmp_path / "out", "console": Console(file=page, width=80)}
+
+    with pytest.raises(NoRoomError, match=r"needs about .* of disk .* there are 1.0 kB"):
+        plan.plan_preprocess(config, **arguments)
+    assert "disk in use" in page.getvalue()
+
+    plan.plan_preprocess(config, **arguments, check_space=False)

@@ -245,6 +245,19 @@ def test_token_bytes_and_manifest_agree_and_serve_a_part_of_the_windows(
     assert unknown.total.bits_per_byte is None
 
 
+def test_a_long_evaluation_says_how_far_it_is(
+    opened: TrainingData, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("gristmill.trainer.evaluate.SECONDS_BETWEEN_LINES", 0.0)
+    caplog.set_level("INFO")
+    model: Any = Uniform(257)
+    evaluate(model, opened.validation, Grid(), batch_size=4)
+
+    total = sum(dataset.samples_per_epoch for dataset in opened.validation.values())
+    said = [record.getMessage() for record in caplog.records]
+    assert said[0].startswith(f"scored 4 of {total} windows, about ")
+
+
 def test_every_window_is_scored_once_however_they_are_shared_out(opened: TrainingData) -> None:
     model = Transformer(resolve_config(PretrainConfig()).model, 257)
     small = dataclasses.replace(model.config, num_layers=1, hidden_size=32, num_heads=2,
