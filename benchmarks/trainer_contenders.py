@@ -28,7 +28,7 @@ Round = Callable[[int], None]
 LASTING: list[Any] = []  # contexts that are left when the process ends
 
 
-def ours(a: dict[str, Any], compiled: str = "off", ranks: int = 1) -> Round:
+def ours(a: dict[str, Any], compiled: str = "off", ranks: int = 1, tensor: int = 1) -> Round:
     from gristmill.trainer.config import (
         DataConfig,
         OptimizerConfig,
@@ -58,14 +58,14 @@ def ours(a: dict[str, Any], compiled: str = "off", ranks: int = 1) -> Round:
         training=TrainingConfig(
             num_steps=10**6,
             global_batch_size=a["batch"],
-            micro_batch_size=a["batch"],
+            micro_batch_size=a["batch"] * tensor // ranks,
             precision=a["precision"],
             device=a["device"],
             compile=compiled,
             deterministic=a["device"] == "cpu",
         ),
         parallel=ParallelConfig(
-            tensor_parallel_size=ranks, threads_per_rank=max(1, a["threads"] // ranks)
+            tensor_parallel_size=tensor, threads_per_rank=max(1, a["threads"] // ranks)
         ),
     )
     from dataclasses import replace
@@ -79,7 +79,7 @@ def ours(a: dict[str, Any], compiled: str = "off", ranks: int = 1) -> Round:
     )
     LASTING.append(rank(config))
     device = LASTING[-1].__enter__()
-    run = _set_up(config, Path(a["folder"]) / f"ours-{compiled}-{ranks}", device)
+    run = _set_up(config, Path(a["folder"]) / f"ours-{compiled}-{ranks}-{tensor}", device)
     batches = Batches(run.data, run.sizes, run.grid.data, 0, 10**6, pinned=device.type == "cuda")
 
     def take(steps: int) -> None:
@@ -90,7 +90,7 @@ def ours(a: dict[str, Any], compiled: str = "off", ranks: int = 1) -> Round:
                 batches.next(),
                 run.grid,
                 run.guard,
-                micro_batch_size=a["batch"],
+                micro_batch_size=a["batch"] * tensor // ranks,
                 learning_rate=1e-3,
                 clip_norm=1.0,
             )
@@ -100,21 +100,31 @@ def ours(a: dict[str, Any], compiled: str = "off", ranks: int = 1) -> Round:
 
 
 def ours_tp2(a: dict[str, Any]) -> Round:
-    """Two tensor-parallel ranks with half of the threads each; the second one follows the first."""
+    """Two tensor-parallel ranks."""
+    return two_ranks(a, "ours_tp2", tensor=2)
+
+
+def ours_dp2(a: dict[str, Any]) -> Round:
+    """Two data-parallel ranks."""
+    return two_ranks(a, "ours_dp2", tensor=1)
+
+
+def two_ranks(a: dict[str, Any], name: str, tensor: int) -> Round:
+    """Two ranks with half of the threads each; the second one follows the first."""
     if "RANK" not in os.environ:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
         os.environ |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GLOO_SOCKET_IFNAME": "lo"}
         os.environ["OMP_NUM_THREADS"] = str(max(1, a["threads"] // 2))
-        words = [sys.executable, __file__, "ours_tp2", json.dumps(a)]
+        words = [sys.executable, __file__, name, json.dumps(a)]
         other = subprocess.Popen(
             words, env=os.environ | {"RANK": "1", "LOCAL_RANK": "1"}, stdout=subprocess.DEVNULL
         )
         atexit.register(other.kill)
         os.environ |= {"RANK": "0", "LOCAL_RANK": "0"}
-        return ours(a, ranks=2)
-    take = ours(a, ranks=2)
+        return ours(a, ranks=2, tensor=tensor)
+    take = ours(a, ranks=2, tensor=tensor)
     while True:  # every step waits for that of the first rank, which ends this process with itself
         take(1)
 
@@ -222,6 +232,7 @@ def main() -> None:
         "ours": ours,
         "ours_compiled": lambda a: ours(a, "on"),
         "ours_tp2": ours_tp2,
+        "ours_dp2": ours_dp2,
         "nanogpt": nanogpt,
         "hugging_face": hugging_face,
     }[name]
