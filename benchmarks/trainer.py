@@ -3,7 +3,8 @@
 All train the same GPT-2 on the same tokens with the same threads and number format, one process
 each (`ours_tp2`, `ours_dp2`: two tensor-parallel or data-parallel ranks with half of the threads
 each), in turn, round after round; what is printed are medians of the rounds and of each round's
-ratio. Loading the data, clipping and the optimizer are inside the measured time; compilation and the first steps are not.
+ratio. Loading the data, clipping and the optimizer are inside the measured time; compilation and
+the first steps are not.
 
 nanoGPT is one file, which `make nanogpt` fetches, or GRISTMILL_NANOGPT names its folder. The
 Hugging Face Trainer comes with the extra `test`.
