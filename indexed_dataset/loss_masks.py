@@ -6,7 +6,9 @@ loss_mask is 0 where it is 0. Datasets without it count every token.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +39,14 @@ class LossMasks:
                 raise IndexedDatasetError(
                     f"{stream.path} is {stream.dtype}, but a loss mask is uint8: write it again"
                 )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex of 32 digits: the tokens of the split and which of them are targets."""
+        digest = hashlib.blake2b(self._split.fingerprint.encode(), digest_size=16)
+        for manifest in self._split.manifests:
+            digest.update("\n".join(("", *manifest.side_streams[STREAM].blocks)).encode())
+        return digest.hexdigest()
 
     def read_spans(self, spans: Sequence[Span]) -> NDArray[np.bool_]:
         """Return which tokens of the spans are targets, joined into one array.

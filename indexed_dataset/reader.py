@@ -272,18 +272,16 @@ class IndexedDataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex of 32 digits that other content would not have.
+        """Hex of 32 digits that other tokens would not have; side streams are left aside.
 
         With a manifest it is made of its checksums; without one of the .idx, the size of the .bin
         and 64 pieces of 4 KiB spread over it, so a foreign dataset costs one pass over its index.
         """
         digest = hashlib.blake2b(digest_size=16)
         checksums = None if self.manifest is None else self.manifest.checksums
-        if self.manifest is not None and checksums is not None:
+        if checksums is not None:
             digest.update(b"checksums\0")
             digest.update("\n".join((checksums.idx, *checksums.bin)).encode())
-            for name, entry in sorted(self.manifest.side_streams.items()):  # a loss mask is content
-                digest.update("\n".join(("\0" + name, *entry.blocks)).encode())
             return digest.hexdigest()
         digest.update(b"foreign\0%d\0" % self._index.bin_bytes)
         with open(self._paths.idx, "rb") as stream:
@@ -379,7 +377,7 @@ def _open_bin(paths: PrefixPaths, described: int) -> Descriptor:
 def _check_bin_size(path: str, size: int, described: int) -> None:
     if size != described:
         state = "cut off" if size < described else "of another dataset"
+        index = os.path.basename(path).removesuffix(".bin") + ".idx"
         raise TruncatedDataError(
-            f"{path} has {size} bytes, but the .idx beside it describes {described}: it is "
-            f"{state}. {_REMEDY}"
+            f"{path} has {size} bytes, but {index} describes {described}: it is {state}. {_REMEDY}"
         )

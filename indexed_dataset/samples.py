@@ -241,8 +241,11 @@ class SampleDataset:
 
     @property
     def fingerprint(self) -> str:
-        """Hex of 32 digits: the content of the data, whatever the order and sequence length."""
-        return self.split.fingerprint
+        """Hex of 32 digits: tokens and loss masks, whatever the order and sequence length.
+
+        Orders follow from the tokens alone: a mask changes what counts, not what is drawn.
+        """
+        return self.split.fingerprint if self._targets is None else self._targets.fingerprint
 
     def __repr__(self) -> str:
         return (

@@ -83,7 +83,7 @@ def test_the_public_names_are_pinned():
         *("PrefixBusyError", "PrefixExistsError", "PrefixNotFoundError", "TokenRangeError"),
         *("TokenizerMismatchError", "TruncatedDataError", "UnknownOrderError"),
         *("MegatronBlend", "MegatronOptions", "build_megatron_blend"),
-        "UnsupportedVersionError",
+        *("UnsupportedVersionError", "ObjectStoreError", "read_in_order"),
     }
 
 

@@ -48,6 +48,19 @@ def test_labels_count_where_the_stream_says_so_and_else_as_without_it(
         assert np.array_equal(one["loss_mask"], expected)
 
 
+def test_another_mask_is_another_dataset_in_the_same_order(tmp_path: Path) -> None:
+    def opened(name: str, mask: list[int]) -> SampleDataset:
+        with IndexedDatasetBuilder(
+            tmp_path / name, vocab_size=9, streams={"loss_mask": "uint8"}
+        ) as builder:
+            builder.add_document([1, 2, 3], streams={"loss_mask": mask})
+        return SampleDataset(tmp_path / name, 2)
+
+    one, same, other = opened("a", [0, 1, 1]), opened("b", [0, 1, 1]), opened("c", [1, 1, 1])
+    assert one.fingerprint == same.fingerprint != other.fingerprint
+    assert one.split.fingerprint == other.split.fingerprint
+
+
 def test_a_shard_without_the_stream_beside_one_with_it_is_refused(tmp_path: Path) -> None:
     shards = [write(tmp_path / "a", LENGTHS), write(tmp_path / "b", LENGTHS, dtype=None)]
 

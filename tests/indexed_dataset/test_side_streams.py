@@ -49,17 +49,6 @@ def test_side_streams_come_back_beside_their_tokens(tmp_path):
         SideStream(dataset, "x")
 
 
-def test_another_mask_is_another_content(tmp_path):
-    def fingerprint(name, mask):
-        with IndexedDatasetBuilder(
-            tmp_path / name, vocab_size=9, streams={"m": "uint8"}
-        ) as builder:
-            builder.add_document([1, 2], streams={"m": mask})
-        return IndexedDataset(tmp_path / name).fingerprint
-
-    assert fingerprint("a", [0, 1]) == fingerprint("b", [0, 1]) != fingerprint("c", [1, 1])
-
-
 def test_an_empty_dataset_has_its_side_streams_too(tmp_path):
     with IndexedDatasetBuilder(tmp_path / "a", vocab_size=9, streams={"m": "uint8"}):
         pass
