@@ -245,6 +245,7 @@ def test_a_jumping_order_says_that_it_is_slow_and_blocks_do_not(
 def test_a_server_that_goes_away_is_a_named_error_at_the_sample_and_no_hang(
     url: str, s3: Any, proxy: Any, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
+    monkeypatch.setattr(object_store, "READ_SECONDS", 3.0)  # of what is under way below
     s3.use(proxy.address)
     coming = read_in_order(blend_of(url, block_length=4 * S), range(10_000), ahead_bytes=4_000)
     for _ in range(20):

@@ -3,6 +3,7 @@
 import base64
 import itertools
 import json
+from functools import cache
 
 import numpy as np
 import pytest
@@ -255,9 +256,16 @@ def test_unigram(unigram_model, segments):
     check(kernels.encode_unigram, reference.encode_unigram, model, state, tokenizer, segments)
 
 
+@cache
+def precompiled():
+    """The charsmap as a step of ours and in the library; both take a while to make."""
+    library = tokenizers.normalizers.Precompiled(write_charsmap(CHARSMAP))
+    return text_rules.compile_normalizer(PRECOMPILED).steps[0], library
+
+
 @given(segments=SEGMENTS)
 def test_charsmap(segments):
-    step = text_rules.compile_normalizer(PRECOMPILED).steps[0]
+    step, library = precompiled()
     data, parts = arrays_of(segments)
     results = []
     for normalize in (kernels.normalize_charsmap, reference.normalize_charsmap):
@@ -265,22 +273,26 @@ def test_charsmap(segments):
         starts, ends = np.zeros_like(parts.starts), np.zeros_like(parts.ends)
         normalize(data, *parts[:3], step.tables, out, starts, ends)
         results.append([bytes(out[a:b]).decode() for a, b in zip(starts, ends, strict=True)])
-    library = tokenizers.normalizers.Precompiled(write_charsmap(CHARSMAP))
 
     expected = ["" if token >= 0 else library.normalize_str(text) for text, token, _ in segments]
     assert results == [expected, expected]
 
 
-@given(segments=SEGMENTS, step=st.sampled_from(["Nmt", "Lowercase", "Strip", "Spaces", "String"]))
-def test_text_rules(segments, step):
+@cache
+def text_rule(step):
+    """A rule as a step of ours and in the library."""
     name = {
         "Nmt": {"type": "Nmt"}, "Lowercase": {"type": "Lowercase"}, "Strip": STRIPS,
         "Spaces": SPACES,
         "String": {"type": "Replace", "pattern": {"String": "aa"}, "content": META},
     }[step]  # fmt: skip
-    rule = text_rules.compile_normalizer(name).steps[0]
+    return text_rules.compile_normalizer(name).steps[0], uni(False, name, METASPACE)[0].normalizer
+
+
+@given(segments=SEGMENTS, step=st.sampled_from(["Nmt", "Lowercase", "Strip", "Spaces", "String"]))
+def test_text_rules(segments, step):
+    rule, library = text_rule(step)
     data, parts = arrays_of(segments)
-    library = uni(False, name, METASPACE)[0].normalizer
     results = []
     for apply in (kernels.apply_text_rule, reference.apply_text_rule):
         out = np.zeros(3 * len(data) + 64, np.uint8)
