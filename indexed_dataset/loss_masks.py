@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,14 +38,6 @@ class LossMasks:
                 raise IndexedDatasetError(
                     f"{stream.path} is {stream.dtype}, but a loss mask is uint8: write it again"
                 )
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hex of 32 digits: the tokens of the split and which of them are targets."""
-        digest = hashlib.blake2b(self._split.fingerprint.encode(), digest_size=16)
-        for manifest in self._split.manifests:
-            digest.update("\n".join(("", *manifest.side_streams[STREAM].blocks)).encode())
-        return digest.hexdigest()
 
     def read_spans(self, spans: Sequence[Span]) -> NDArray[np.bool_]:
         """Return which tokens of the spans are targets, joined into one array.
@@ -82,3 +73,14 @@ def find_loss_masks(split: TokenSplit) -> LossMasks | None:
             "its tokens would count. Write it again, or give it a group of its own"
         )
     return LossMasks(split)
+
+
+def fingerprint(split: TokenSplit) -> str:
+    """Return hex of 32 digits: the tokens of a split, and which of them are targets."""
+    streams = [m.side_streams[STREAM] for m in split.manifests if STREAM in m.side_streams]
+    if not streams:
+        return split.fingerprint
+    digest = hashlib.blake2b(split.fingerprint.encode(), digest_size=16)
+    for stream in streams:
+        digest.update("\n".join(("", *stream.blocks)).encode())
+    return digest.hexdigest()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .best_fit import BestFitOrder
 from .errors import IndexedDatasetError, UnknownOrderError
-from .loss_masks import find_loss_masks
+from .loss_masks import find_loss_masks, fingerprint
 from .megatron_order import MegatronOptions, MegatronOrder
 from .orders import EOD_BEFORE_SPLIT, SampleOrder, Span
 from .read_ahead import items_together
@@ -245,7 +245,7 @@ class SampleDataset:
 
         Orders follow from the tokens alone: a mask changes what counts, not what is drawn.
         """
-        return self.split.fingerprint if self._targets is None else self._targets.fingerprint
+        return fingerprint(self.split)
 
     def __repr__(self) -> str:
         return (

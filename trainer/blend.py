@@ -23,6 +23,7 @@ from ..indexed_dataset import (
     temperature_weights,
     whole_weights,
 )
+from ..indexed_dataset.loss_masks import fingerprint
 from ..indexed_dataset.split import TokenSplit
 from .config import DataConfig, PhaseConfig, PretrainConfig
 from .schedule import num_samples
@@ -126,8 +127,10 @@ def resume_blend(
         )
     megatrons = config.data.order == "megatron"
     old, train = state["datasets"], _drawn(config.data, train)
-    new = {name: TokenSplit(shards).fingerprint for name, shards in train.items()}
-    rewritten = [f"{k} has other tokens" for k in old if k in new and old[k] != new[k]]
+    new = {name: fingerprint(TokenSplit(shards)) for name, shards in train.items()}
+    rewritten = [
+        f"{k} has other tokens or another loss mask" for k in old if k in new and old[k] != new[k]
+    ]
     changes = [f"{name} is gone" for name in old if name not in new]
     changes += [f"{name} is new" for name in new if name not in old]
     if not rewritten and not changes:

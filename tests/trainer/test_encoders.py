@@ -242,7 +242,7 @@ def test_the_loss_falls_below_the_entropy_of_the_unigrams(
         model=ModelConfig(**SIZES, causal=False, **encoder_settings[kind]),
         masking=MaskingConfig(share=0.15),
         optimizer=dataclasses.replace(settings.optimizer, learning_rate=3e-3),
-        training=dataclasses.replace(settings.training, num_steps=250, global_batch_size=16),
+        training=dataclasses.replace(settings.training, num_steps=180, global_batch_size=16),
         schedule=dataclasses.replace(settings.schedule, warmup_steps=20),
         log=dataclasses.replace(settings.log, tensorboard=False),
     )
